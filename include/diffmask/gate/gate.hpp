@@ -1,0 +1,30 @@
+#pragma once
+/// \file
+/// A gate turns a logit into z in [0, 1], and knows how likely z is not 0.
+///
+///     z ~ q(z | logit),   E[z | logit],   log P(z != 0 | logit)
+///
+/// All functions work elementwise on tensors of any shape.
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace diffmask {
+
+class Gate {
+ public:
+  virtual ~Gate() = default;
+
+  /// z ~ q(z | logit); differentiable in the logits where the distribution allows it.
+  virtual at::Tensor sample(const at::Tensor& logits, at::Generator generator) const = 0;
+
+  /// E[z], without randomness.
+  virtual at::Tensor mean(const at::Tensor& logits) const = 0;
+
+  /// log P(z != 0): the log of the keep probability, which is the gate's expected L0 norm.
+  virtual at::Tensor log_expected_l0(const at::Tensor& logits) const = 0;
+};
+
+}  // namespace diffmask

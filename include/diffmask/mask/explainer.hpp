@@ -1,0 +1,102 @@
+#pragma once
+/// \file
+/// The explainer: the trained part of DiffMask, a probe a depth and a baseline a masked site.
+///
+///     hidden gating:  logit_l = g_l(h_l)            z_l alone masks h_l
+///     input gating:   logit_l = g_l([h_0; h_l])     z_0 z_1 ... z_l masks h_0
+///
+/// With input gating a position that is dropped at a depth stays dropped above, and
+/// log P(z != 0) is the sum over depths (De Cao et al. 2020, section 3).
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "diffmask/data/batch.hpp"
+#include "diffmask/gate/hard_concrete.hpp"
+#include "diffmask/mask/baseline.hpp"
+#include "diffmask/mask/positions.hpp"
+#include "diffmask/model/frozen_model.hpp"
+#include "diffmask/probe/free_logits.hpp"
+#include "diffmask/probe/mlp.hpp"
+
+namespace diffmask {
+
+enum class Masking { input, hidden };
+
+struct ExplainerOptions {
+  Masking masking = Masking::hidden;
+  std::vector<std::string> sites;     ///< the depths, in execution order; none: all of the model's
+  std::vector<Positions> positions;   ///< one for all sites, or one a site; none: sequences
+  bool per_sample = false;            ///< free logits an example and depth in place of probes
+  MlpProbeOptions probe;              ///< of the amortised form
+  FreeLogitsOptions free_logits;      ///< of the per-sample form
+  HardConcreteOptions gate;
+  BaselineOptions baseline;
+
+  void validate() const;
+};
+
+/// How z is got from a logit: drawn, its mean, or 1[P(z != 0) > 0.5].
+enum class Draw { sample, mean, hard };
+
+/// The gates of one depth over a batch; outside of the batch's mask z = 1 and log P = 0.
+struct Gates {
+  at::Tensor log_keep;  ///< (B, P): log P(z != 0), over all depths up to this one for input gating
+  at::Tensor z;         ///< (B, P)
+};
+
+/// How many examples, of how many positions at most, per-sample logits are for.
+struct Capacity {
+  int64_t examples = 0, positions = 0;
+};
+
+class Explainer : public torch::nn::Module {
+ public:
+  /// Takes sizes, device and mean states from one recorded batch.
+  Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
+            const Batch& batch, Capacity capacity, at::Generator generator);
+
+  int64_t depths() const { return static_cast<int64_t>(options_.sites.size()); }
+  const std::vector<std::string>& sites() const { return options_.sites; }
+  const ExplainerOptions& options() const { return options_; }
+
+  /// The site that is masked at a depth: its own, or the first for input gating.
+  const std::string& masked_site(int64_t depth) const;
+
+  /// The gates of each of `depths`, all from one recording; the generator is used for Draw::sample.
+  std::vector<Gates> gates(const Recording& recording, const Batch& batch,
+                           const std::vector<int64_t>& depths, Draw draw,
+                           at::Generator generator = {}) const;
+
+  /// z h + (1 - z) b at the depth's masked site.
+  at::Tensor masked_state(const Recording& recording, int64_t depth, const at::Tensor& z) const;
+
+  /// The model's output with the depth's site masked by z.
+  at::Tensor masked_output(const FrozenModel& model, const Recording& recording, int64_t depth,
+                           const at::Tensor& z) const;
+
+  std::vector<at::Tensor> gate_parameters() const;
+  std::vector<at::Tensor> baselines() const { return baselines_; }
+
+  /// Which parameters a depth's result rests on alone, by name: its probe and baseline for hidden
+  /// gating; none for input gating, where depths share both.
+  std::vector<std::string> own_parameters(int64_t depth) const;
+
+  /// Keeps parameters in their allowed set; called after each update.
+  void project();
+
+ private:
+  const Positions& positions(int64_t depth) const;
+  at::Tensor logits(const Recording& recording, const Batch& batch, int64_t depth) const;
+  int64_t masked_depth(int64_t depth) const;
+
+  ExplainerOptions options_;
+  HardConcrete gate_;
+  std::vector<std::shared_ptr<Probe>> probes_;
+  std::vector<at::Tensor> baselines_;
+};
+
+}  // namespace diffmask

@@ -1,0 +1,89 @@
+#pragma once
+/// \file
+/// The seam everything is built on: record once, resume anywhere.
+///
+///     record(inputs, sites)           ->  f(x), the states h at the sites, what later steps still need
+///     resume(recording, site, state)  ->  f with that state in place of h; only what depends on it runs
+///
+/// so that resume(r, s, r.state(s)) == r.output() for every site s. A recording is a value: there are no
+/// hooks and no global state, so many threads may record and resume one model at once. The model is
+/// never changed: parameters, buffers and flags are the same bits before and after, also when an
+/// exception passes.
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "diffmask/data/batch.hpp"
+#include "diffmask/model/site.hpp"
+
+namespace diffmask {
+
+class FrozenModel;
+
+/// One original pass of a model, from which any number of passes resume.
+class Recording {
+ public:
+  /// f(x), without a graph.
+  const at::Tensor& output() const { return output_; }
+  const Inputs& inputs() const { return inputs_; }
+
+  /// h at a recorded site, without a graph; ArgumentError, with the nearest names, at any other.
+  const at::Tensor& state(const std::string& site) const;
+  bool has(const std::string& site) const { return states_.contains(site); }
+
+ private:
+  friend class FrozenModel;
+  const FrozenModel* model_ = nullptr;
+  at::Tensor output_;
+  Inputs inputs_;
+  std::map<std::string, at::Tensor> states_;
+};
+
+/// A model whose hidden states can be recorded and replaced.
+class FrozenModel {
+ public:
+  virtual ~FrozenModel() = default;
+  FrozenModel(const FrozenModel&) = delete;
+  FrozenModel& operator=(const FrozenModel&) = delete;
+
+  /// Every site, in execution order.
+  const std::vector<Site>& sites() const { return sites_; }
+  std::vector<std::string> site_names() const;
+
+  /// The site of this name; ArgumentError, with the nearest names, where there is none.
+  const Site& site(const std::string& name) const;
+
+  /// Runs the model once without a graph and keeps the states at `sites`; none named: at all.
+  Recording record(const Inputs& inputs, const std::vector<std::string>& sites = {}) const;
+
+  /// Runs what depends on the site, with `state` in place of what was there. Gradients flow to `state`
+  /// if it requires them. Ask for them by torch::autograd::grad: backward() would also add to the
+  /// gradients of the model's own parameters, where those require any.
+  at::Tensor resume(const Recording& recording, const std::string& site,
+                    const at::Tensor& state) const;
+
+  /// The same with several states replaced at once.
+  at::Tensor resume(const Recording& recording, std::vector<Replacement> replacements) const;
+
+  /// The model's parameters and buffers by name.
+  virtual std::map<std::string, at::Tensor> tensors() const = 0;
+
+  /// A SHA-1 over names, shapes, dtypes and bytes of all parameters and buffers: tells whether an
+  /// explainer was trained for this very model.
+  std::string fingerprint() const;
+
+ protected:
+  FrozenModel() = default;
+
+  /// f(x) of the recording's inputs, handing each site's state to `tap` in execution order and running
+  /// on with what it gives back. With `first`, the sites before it do not matter: what runs before may be
+  /// skipped (`tap` is then called for `first` with an undefined state) or run without a graph.
+  virtual at::Tensor run(const Recording& recording, const Site* first, Tap& tap) const = 0;
+
+  std::vector<Site> sites_;
+};
+
+}  // namespace diffmask

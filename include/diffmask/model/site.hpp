@@ -1,0 +1,30 @@
+#pragma once
+/// \file
+/// Sites: the named hidden states of a model that can be recorded and replaced.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace diffmask {
+
+struct Site {
+  std::string name;   ///< unique within its model: "embedding", "gru.0", "bert.encoder.layer.3"
+  int64_t depth = 0;  ///< its place in execution order, from 0
+};
+
+/// Is handed each site's state while a model runs, and gives back the state to run on with.
+class Tap {
+ public:
+  virtual ~Tap() = default;
+  virtual at::Tensor operator()(const std::string& site, const at::Tensor& state) = 0;
+};
+
+/// A state to put in a site's place.
+struct Replacement {
+  std::string site;
+  at::Tensor state;
+};
+
+}  // namespace diffmask

@@ -1,0 +1,44 @@
+#pragma once
+/// \file
+/// The multipliers of the constraints D_l <= eps, one a depth, moved by gradient ascent.
+///
+///     v        = (D - eps) / eps, clipped to [-clip, clip]
+///     clamp:    lambda += rate v, then clamped to [0, maximum]
+///     softplus: theta += rate v, lambda = min(softplus(theta), maximum)
+///
+/// The reference moves lambda by about +-0.3 a step whatever the violation (RMSprop); the relative,
+/// clipped violation does the same far from the constraint and settles near it.
+
+#include <cstdint>
+#include <vector>
+
+namespace diffmask {
+
+struct DualAscentOptions {
+  enum class Form { clamp, softplus };
+  Form form = Form::clamp;
+  double initial = 5.0;    ///< lambda at the start, in [0, maximum] (reference: 1; Vision DiffMask: 20)
+  double rate = 1.0;       ///< step for a violation of eps, > 0 (reference: 0.3)
+  double clip = 1.0;       ///< largest relative violation that counts, > 0
+  double maximum = 200.0;  ///< largest lambda, > 0 (reference: 200)
+
+  void validate() const;
+};
+
+class DualAscent {
+ public:
+  DualAscent(int64_t depths, double epsilon, DualAscentOptions options = {});
+
+  /// lambda of a depth.
+  double multiplier(int64_t depth) const;
+
+  /// One ascent step from the divergence D that a depth has now.
+  void update(int64_t depth, double divergence);
+
+ private:
+  double epsilon_;
+  DualAscentOptions options_;
+  std::vector<double> values_;  // lambda, or theta in the softplus form
+};
+
+}  // namespace diffmask

@@ -1,0 +1,60 @@
+#include "diffmask/core/file.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "diffmask/core/error.hpp"
+
+namespace diffmask {
+
+namespace fs = std::filesystem;
+
+void write_file(const std::string& path, const std::function<void(std::ostream&)>& write) {
+  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
+  try {
+    errno = 0;
+    std::ofstream out(temporary, std::ios::binary);
+    if (!out) throw FileError(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
+    write(out);
+    out.close();
+    if (!out) throw FileError(path, fmt::format("cannot be written: {}", std::strerror(errno)));
+    // The bytes have to be on the disk before the name is, or a power cut leaves an empty file.
+    const int descriptor = ::open(temporary.c_str(), O_RDONLY);
+    const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
+    const int problem = errno;
+    if (descriptor >= 0) ::close(descriptor);
+    if (!synced) throw FileError(path, fmt::format("cannot be synced: {}", std::strerror(problem)));
+    fs::rename(temporary, path);
+  } catch (const fs::filesystem_error& error) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw FileError(path, fmt::format("cannot be replaced: {}", error.code().message()));
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  write_file(path, [&](std::ostream& out) { out << text; });
+}
+
+std::string read_file(const std::string& path) {
+  if (fs::is_directory(path)) throw FileError(path, "cannot be read: it is a folder");
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw FileError(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (in.bad()) throw FileError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
+  return std::move(text).str();
+}
+
+}  // namespace diffmask

@@ -1,0 +1,40 @@
+#include "diffmask/data/batch.hpp"
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+
+void Batch::validate() const {
+  require(!inputs.empty(), "batch.inputs", "at least one tensor", "none");
+  require(mask.defined() && mask.dim() == 2, "batch.mask", "of shape (B, P)",
+          mask.defined() ? shape_string(mask.sizes()) : "an undefined tensor");
+  require(mask.size(0) > 0, "batch.mask", "of at least one example", shape_string(mask.sizes()));
+  require(mask.size(1) > 0, "batch.mask", "of at least one position", shape_string(mask.sizes()));
+  check_dtype("batch.mask", mask, at::kBool);
+  const at::Tensor empty = mask.any(1).logical_not();
+  if (empty.any().item<bool>()) {
+    throw ArgumentError("batch.mask", "true at one position or more of every row",
+                        fmt::format("only padding in row {}", empty.nonzero()[0].item<int64_t>()));
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const std::string name = fmt::format("batch.inputs[{}]", i);
+    require(inputs[i].defined(), name, "defined", "an undefined tensor");
+    require(inputs[i].dim() > 0 && inputs[i].size(0) == size(), name,
+            fmt::format("of {} examples, as batch.mask", size()), shape_string(inputs[i].sizes()));
+  }
+  if (examples.defined()) {
+    check_shape("batch.examples", examples, {size()});
+    check_dtype("batch.examples", examples, at::kLong);
+  }
+  if (groups.defined()) {
+    check_shape("batch.groups", groups, mask.sizes());
+    check_dtype("batch.groups", groups, at::kLong);
+    require(groups.min().item<int64_t>() >= -1, "batch.groups", ">= -1", groups.min().item<int64_t>());
+    require(groups.max().item<int64_t>() < groups.size(1), "batch.groups",
+            fmt::format("< {}, the number of positions", groups.size(1)),
+            groups.max().item<int64_t>());
+  }
+}
+
+}  // namespace diffmask

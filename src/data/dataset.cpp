@@ -1,0 +1,96 @@
+#include "diffmask/data/dataset.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+namespace {
+
+std::vector<std::vector<int64_t>> cut(const Dataset& data, int64_t batch_size,
+                                      std::vector<int64_t> order) {
+  require(batch_size >= 1, "batch_size", ">= 1", batch_size);
+  require(data.size() >= 1, "data", "of at least one example", data.size());
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
+  std::vector<std::vector<int64_t>> batches;
+  for (auto begin = order.begin(); begin != order.end();) {
+    const auto end = begin + std::min<int64_t>(batch_size, order.end() - begin);
+    batches.emplace_back(begin, end);
+    begin = end;
+  }
+  return batches;
+}
+
+}  // namespace
+
+int64_t Dataset::longest() const {
+  int64_t most = 0;
+  for (int64_t i = 0; i < size(); ++i) most = std::max(most, length(i));
+  return most;
+}
+
+PaddedDataset::PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at::Tensor labels,
+                             bool mask_is_input)
+    : columns_(std::move(columns)),
+      lengths_(std::move(lengths)),
+      labels_(std::move(labels)),
+      mask_is_input_(mask_is_input) {
+  require(lengths_.defined() && lengths_.dim() == 1 && lengths_.scalar_type() == at::kLong,
+          "lengths", "an int64 tensor of shape (N)",
+          lengths_.defined() ? shape_string(lengths_.sizes()) : "an undefined tensor");
+  require(size() >= 1, "lengths", "of at least one example", size());
+  const int64_t shortest = lengths_.min().item<int64_t>();
+  require(shortest >= 1, "lengths", ">= 1 (an empty sequence has nothing to explain)", shortest);
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    const at::Tensor& values = columns_[i].values;
+    const std::string name = fmt::format("columns[{}]", i);
+    require(values.defined() && values.dim() >= 1 && values.size(0) == size(), name,
+            fmt::format("of {} examples", size()), shape_string(values.sizes()));
+    require(!columns_[i].is_sequence ||
+                (values.dim() >= 2 && values.size(1) >= lengths_.max().item<int64_t>()),
+            name, "as long as the longest example", shape_string(values.sizes()));
+  }
+  if (labels_.defined()) check_shape("labels", labels_, {size()});
+}
+
+int64_t PaddedDataset::length(int64_t example) const {
+  return lengths_.data_ptr<int64_t>()[example];
+}
+
+Batch PaddedDataset::batch(const std::vector<int64_t>& examples) const {
+  require(!examples.empty(), "examples", "at least one", "none");
+  for (const int64_t example : examples) {
+    require(example >= 0 && example < size(), "examples", fmt::format("in 0..{}", size() - 1),
+            example);
+  }
+  Batch batch;
+  batch.examples = at::tensor(examples, at::kLong);
+  const at::Tensor lengths = lengths_.index_select(0, batch.examples);
+  const int64_t longest = lengths.max().item<int64_t>();
+  batch.mask = at::arange(longest).unsqueeze(0).lt(lengths.unsqueeze(1));
+  for (const Column& column : columns_) {
+    const at::Tensor values = column.values.index_select(0, batch.examples);
+    batch.inputs.push_back(column.is_sequence ? values.narrow(1, 0, longest).contiguous() : values);
+  }
+  if (mask_is_input_) batch.inputs.push_back(batch.mask);
+  if (labels_.defined()) batch.labels = labels_.index_select(0, batch.examples);
+  return batch;
+}
+
+std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
+  std::vector<int64_t> order(static_cast<size_t>(data.size()));
+  std::iota(order.begin(), order.end(), 0);
+  return cut(data, batch_size, std::move(order));
+}
+
+std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size,
+                                                 at::Generator generator) {
+  const at::Tensor order = at::randperm(data.size(), std::move(generator));
+  const int64_t* first = order.data_ptr<int64_t>();
+  return cut(data, batch_size, {first, first + order.numel()});
+}
+
+}  // namespace diffmask

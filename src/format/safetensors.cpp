@@ -1,0 +1,171 @@
+#include "diffmask/format/safetensors.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/file.hpp"
+
+namespace diffmask {
+namespace {
+
+using nlohmann::json;
+
+// The format's own limit; it also keeps a hostile length from making us reserve memory.
+constexpr uint64_t kLargestHeader = 100'000'000;
+
+const std::map<std::string, at::ScalarType>& dtypes() {
+  static const std::map<std::string, at::ScalarType> known = {
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16},
+      {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
+      {"U8", at::kByte},    {"BOOL", at::kBool}};
+  return known;
+}
+
+struct Entry {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;
+};
+
+// A tensor's place in the data, checked: a known dtype, sizes >= 0 whose product does not overflow,
+// and a range of exactly that many bytes.
+Entry parse_entry(const std::string& path, const std::string& name, const json& value) {
+  const auto fail = [&](const std::string& problem) -> FileError {
+    return {path, fmt::format("tensor '{}': {}", name, problem)};
+  };
+  if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
+      !value.contains("data_offsets")) {
+    throw fail("has to have dtype, shape and data_offsets");
+  }
+  if (!value["dtype"].is_string()) throw fail("dtype has to be a string");
+  const auto dtype = dtypes().find(value["dtype"].get<std::string>());
+  if (dtype == dtypes().end()) {
+    throw fail(fmt::format("dtype {} is not supported", value["dtype"].dump()));
+  }
+  const json& shape = value["shape"];
+  const json& offsets = value["data_offsets"];
+  const auto is_size = [](const json& j) { return j.is_number_unsigned(); };
+  if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), is_size)) {
+    throw fail(fmt::format("shape has to be a list of sizes, but got {}", shape.dump()));
+  }
+  if (!offsets.is_array() || offsets.size() != 2 ||
+      !std::all_of(offsets.begin(), offsets.end(), is_size)) {
+    throw fail(fmt::format("data_offsets has to be [begin, end], but got {}", offsets.dump()));
+  }
+  Entry entry{name, dtype->second, {}, offsets[0], offsets[1]};
+  uint64_t bytes = c10::elementSize(entry.dtype);
+  for (const json& size : shape) {
+    entry.shape.push_back(size.get<int64_t>());
+    if (size.get<uint64_t>() > INT64_MAX || bytes > INT64_MAX ||
+        __builtin_mul_overflow(bytes, size.get<uint64_t>(), &bytes)) {
+      throw fail(fmt::format("shape {} overflows", shape.dump()));
+    }
+  }
+  if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
+    throw fail(fmt::format("data_offsets [{}, {}] do not hold the {} bytes of its shape",
+                           entry.begin, entry.end, bytes));
+  }
+  return entry;
+}
+
+}  // namespace
+
+const at::Tensor& Safetensors::at(const std::string& name) const {
+  const auto found = tensors.find(name);
+  if (found != tensors.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [known, tensor] : tensors) names.push_back(known);
+  throw FileError(path, fmt::format("has no tensor {}", with_nearest(name, names)));
+}
+
+Safetensors load_safetensors(const std::string& path) {
+  std::error_code problem;
+  const uint64_t file_size = std::filesystem::file_size(path, problem);
+  if (problem) throw FileError(path, fmt::format("cannot be opened: {}", problem.message()));
+  std::ifstream in(path, std::ios::binary);
+  uint64_t header_size = 0;
+  if (!in.read(reinterpret_cast<char*>(&header_size), sizeof header_size)) {
+    throw FileError(path, fmt::format("is no safetensors file: it has {} bytes", file_size));
+  }
+  if (header_size > kLargestHeader || header_size > file_size - sizeof header_size) {
+    throw FileError(path, fmt::format("is truncated or no safetensors file: its header of {} bytes "
+                                      "does not fit the file's {} bytes", header_size, file_size));
+  }
+  std::string text(header_size, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(header_size));
+  const json header = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!header.is_object()) throw FileError(path, "has a header that is not a JSON object");
+
+  Safetensors result;
+  result.path = path;
+  std::vector<Entry> entries;
+  for (const auto& [name, value] : header.items()) {
+    if (name != "__metadata__") {
+      entries.push_back(parse_entry(path, name, value));
+      continue;
+    }
+    if (!value.is_object()) throw FileError(path, "__metadata__ has to be an object");
+    for (const auto& [key, item] : value.items()) {
+      if (!item.is_string()) throw FileError(path, fmt::format("__metadata__ '{}' has to be text", key));
+      result.metadata[key] = item.get<std::string>();
+    }
+  }
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  const uint64_t data_size = file_size - sizeof header_size - header_size;
+  uint64_t expected = 0;
+  for (const Entry& entry : entries) {
+    if (entry.begin != expected) {
+      throw FileError(path, fmt::format("tensor '{}' begins at byte {} of the data, not at {}: "
+                                        "ranges overlap or leave a hole", entry.name, entry.begin, expected));
+    }
+    expected = entry.end;
+  }
+  if (expected != data_size) {
+    throw FileError(path, fmt::format("is truncated or has surplus bytes: the header describes {} "
+                                      "bytes of data, the file holds {}", expected, data_size));
+  }
+  for (const Entry& entry : entries) {
+    at::Tensor tensor = at::empty(entry.shape, at::TensorOptions(entry.dtype));
+    in.read(static_cast<char*>(tensor.data_ptr()), static_cast<std::streamsize>(entry.end - entry.begin));
+    result.tensors.emplace(entry.name, std::move(tensor));
+  }
+  if (!in) throw FileError(path, "cannot be read to its end");
+  return result;
+}
+
+void save_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  json header = json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::vector<at::Tensor> data;
+  uint64_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    require(tensor.defined(), fmt::format("tensors['{}']", name), "defined", "an undefined tensor");
+    const auto dtype = std::find_if(dtypes().begin(), dtypes().end(), [&](const auto& known) {
+      return known.second == tensor.scalar_type();
+    });
+    require(dtype != dtypes().end(), fmt::format("tensors['{}']", name),
+            "of a dtype that safetensors knows", c10::toString(tensor.scalar_type()));
+    data.push_back(tensor.detach().to(at::kCPU).contiguous());
+    const uint64_t end = offset + data.back().nbytes();
+    header[name] = {{"dtype", dtype->first}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the format aligns the data to 8 bytes
+  write_file(path, [&](std::ostream& out) {
+    const uint64_t size = text.size();
+    out.write(reinterpret_cast<const char*>(&size), sizeof size) << text;
+    for (const at::Tensor& tensor : data) {
+      out.write(static_cast<const char*>(tensor.data_ptr()), static_cast<std::streamsize>(tensor.nbytes()));
+    }
+  });
+}
+
+}  // namespace diffmask

@@ -1,0 +1,183 @@
+#include "diffmask/mask/explainer.hpp"
+
+#include <algorithm>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/mask/masking.hpp"
+
+namespace diffmask {
+
+void BaselineOptions::validate() const {
+  require((start == Start::given) == !vectors.empty(), "baseline.vectors",
+          "given with Start::given, and only then", fmt::format("{} vectors", vectors.size()));
+}
+
+void ExplainerOptions::validate() const {
+  require(positions.size() <= 1 || positions.size() == sites.size(), "positions",
+          fmt::format("one for all sites or one for each of {}", sites.size()), positions.size());
+  for (const Positions& each : positions) each.validate();
+  probe.validate();
+  free_logits.validate();
+  gate.validate();
+  baseline.validate();
+}
+
+Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
+                     const Batch& batch, Capacity capacity, at::Generator generator)
+    : options_(std::move(options)), gate_(options_.gate) {
+  if (options_.sites.empty()) options_.sites = model.site_names();
+  options_.validate();
+  batch.validate();
+  int64_t last = -1;
+  for (const std::string& name : options_.sites) {
+    const int64_t depth = model.site(name).depth;
+    require(depth > last, "sites", "in execution order, each once",
+            fmt::format("{}", fmt::join(options_.sites, ", ")));
+    last = depth;
+  }
+
+  at::NoGradGuard no_grad;
+  const size_t masked_sites = options_.masking == Masking::hidden ? options_.sites.size() : 1;
+  const auto& given = options_.baseline.vectors;
+  require(given.empty() || given.size() == masked_sites, "baseline.vectors",
+          fmt::format("one for each of {} masked sites", masked_sites), given.size());
+  for (int64_t depth = 0; depth < depths(); ++depth) {
+    const std::string& site = options_.sites[depth];
+    const at::Tensor& state = recording.state(site);
+    const at::Tensor features = positions(depth).features(state);
+    check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
+    if (options_.per_sample) {
+      probes_.push_back(std::make_shared<FreeLogits>(capacity.examples, capacity.positions,
+                                                     options_.free_logits));
+    } else {
+      int64_t size = features.size(2);
+      if (options_.masking == Masking::input && depth > 0) {
+        size += positions(0).features(recording.state(options_.sites[0])).size(2);
+      }
+      probes_.push_back(std::make_shared<MlpProbe>(size, options_.probe, generator));
+    }
+    register_module(fmt::format("probe{}", depth), probes_.back());
+
+    if (depth >= static_cast<int64_t>(masked_sites)) continue;
+    const int64_t channels = positions(depth).channels(state);
+    at::Tensor start = at::zeros({channels}, state.options());
+    if (options_.baseline.start == BaselineOptions::Start::given) {
+      check_shape(fmt::format("baseline.vectors[{}]", depth), given[depth], {channels});
+      start.copy_(given[depth]);
+    } else if (options_.baseline.start == BaselineOptions::Start::mean) {
+      // Patches hold several cells; their channels' mean is the mean over cells.
+      const at::Tensor chosen = features.index({batch.mask});
+      start = chosen.view({chosen.size(0), channels, -1}).mean(std::vector<int64_t>{0, 2});
+    }
+    baselines_.push_back(register_parameter(fmt::format("baseline{}", depth), start,
+                                            options_.baseline.learned));
+  }
+  to(recording.output().device());
+  baselines_ = {};
+  for (const auto& item : named_parameters(/*recurse=*/false)) baselines_.push_back(item.value());
+}
+
+const Positions& Explainer::positions(int64_t depth) const {
+  static const Positions sequence;
+  if (options_.positions.empty()) return sequence;
+  return options_.positions.size() == 1 ? options_.positions[0] : options_.positions[depth];
+}
+
+int64_t Explainer::masked_depth(int64_t depth) const {
+  require(depth >= 0 && depth < depths(), "depth", fmt::format("in 0..{}", depths() - 1), depth);
+  return options_.masking == Masking::hidden ? depth : 0;
+}
+
+const std::string& Explainer::masked_site(int64_t depth) const {
+  return options_.sites[masked_depth(depth)];
+}
+
+at::Tensor Explainer::logits(const Recording& recording, const Batch& batch, int64_t depth) const {
+  const auto features_at = [&](int64_t d) {
+    const std::string& site = options_.sites[d];
+    check_finite(fmt::format("state at '{}'", site), recording.state(site));
+    return positions(d).features(recording.state(site));
+  };
+  at::Tensor features = features_at(depth);
+  check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
+  if (!options_.per_sample && options_.masking == Masking::input && depth > 0) {
+    features = at::cat({features_at(0), features}, -1);
+  }
+  return probes_[depth]->logits(features, batch.examples);
+}
+
+std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& batch,
+                                    const std::vector<int64_t>& depths, Draw draw,
+                                    at::Generator generator) const {
+  require(!depths.empty(), "depths", "at least one", "none");
+  const bool cumulative = options_.masking == Masking::input;
+  const int64_t deepest = *std::max_element(depths.begin(), depths.end());
+  const at::Tensor fixed = batch.groups.defined() ? batch.mask.logical_and(batch.groups.ge(0)).logical_not()
+                                                  : batch.mask.logical_not();
+  std::vector<Gates> by_depth(static_cast<size_t>(deepest) + 1);
+  for (int64_t depth = 0; depth <= deepest; ++depth) {
+    const bool wanted = std::find(depths.begin(), depths.end(), depth) != depths.end();
+    if (!cumulative && !wanted) continue;
+    at::Tensor logit = logits(recording, batch, depth);
+    if (batch.groups.defined()) logit = group_mean(logit, batch.groups);
+    Gates gates{gate_.log_expected_l0(logit), {}};
+    // Hard gates are those of the cumulated probability, so they have to wait for it.
+    if (draw == Draw::sample) gates.z = gate_.sample(logit, generator);
+    if (draw == Draw::mean) gates.z = gate_.mean(logit);
+    if (batch.groups.defined()) {
+      gates.log_keep = spread_groups(gates.log_keep, batch.groups);
+      if (gates.z.defined()) gates.z = spread_groups(gates.z, batch.groups);
+    }
+    if (cumulative && depth > 0) {
+      const Gates& below = by_depth[depth - 1];
+      gates.log_keep = gates.log_keep + below.log_keep;
+      if (gates.z.defined()) gates.z = gates.z * below.z;
+    }
+    by_depth[depth] = gates;
+  }
+  std::vector<Gates> result;
+  for (const int64_t depth : depths) {
+    Gates gates = by_depth[depth];
+    gates.log_keep = gates.log_keep.masked_fill(fixed, 0.0);
+    if (draw == Draw::hard) gates.z = gates.log_keep.exp().gt(0.5).to(gates.log_keep.scalar_type());
+    gates.z = gates.z.masked_fill(fixed, 1.0);
+    result.push_back(std::move(gates));
+  }
+  return result;
+}
+
+at::Tensor Explainer::masked_state(const Recording& recording, int64_t depth,
+                                   const at::Tensor& z) const {
+  const int64_t at = masked_depth(depth);
+  const at::Tensor& state = recording.state(options_.sites[at]);
+  return masked(state, positions(at).expand(z, state), positions(at).expand_vector(baselines_[at]));
+}
+
+at::Tensor Explainer::masked_output(const FrozenModel& model, const Recording& recording,
+                                    int64_t depth, const at::Tensor& z) const {
+  return model.resume(recording, masked_site(depth), masked_state(recording, depth, z));
+}
+
+std::vector<at::Tensor> Explainer::gate_parameters() const {
+  std::vector<at::Tensor> all;
+  for (const auto& probe : probes_) {
+    for (const at::Tensor& parameter : probe->parameters()) all.push_back(parameter);
+  }
+  return all;
+}
+
+std::vector<std::string> Explainer::own_parameters(int64_t depth) const {
+  if (options_.masking == Masking::input) return {};
+  std::vector<std::string> names = {fmt::format("baseline{}", depth)};
+  for (const auto& item : probes_[depth]->named_parameters()) {
+    names.push_back(fmt::format("probe{}.{}", depth, item.key()));
+  }
+  return names;
+}
+
+void Explainer::project() {
+  for (const auto& probe : probes_) probe->project();
+}
+
+}  // namespace diffmask

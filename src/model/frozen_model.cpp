@@ -1,0 +1,128 @@
+#include "diffmask/model/frozen_model.hpp"
+
+#include <c10/util/hash.h>
+
+#include <algorithm>
+#include <set>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+namespace {
+
+// Copies, since a later in-place operator would otherwise change what was recorded.
+class RecordingTap : public Tap {
+ public:
+  RecordingTap(const std::vector<std::string>& sites, std::map<std::string, at::Tensor>& states)
+      : sites_(sites.begin(), sites.end()), states_(states) {}
+
+  at::Tensor operator()(const std::string& site, const at::Tensor& state) override {
+    if (sites_.empty() || sites_.contains(site)) states_[site] = state.detach().clone();
+    return state;
+  }
+
+ private:
+  std::set<std::string> sites_;
+  std::map<std::string, at::Tensor>& states_;
+};
+
+// Hands out copies for the same reason: the caller's state is not the model's to write into.
+class ReplacingTap : public Tap {
+ public:
+  explicit ReplacingTap(const std::vector<Replacement>& replacements) : replacements_(replacements) {}
+
+  at::Tensor operator()(const std::string& site, const at::Tensor& state) override {
+    for (const Replacement& replacement : replacements_) {
+      if (replacement.site == site) return replacement.state.clone();
+    }
+    return state;
+  }
+
+ private:
+  const std::vector<Replacement>& replacements_;
+};
+
+}  // namespace
+
+const at::Tensor& Recording::state(const std::string& site) const {
+  const auto found = states_.find(site);
+  if (found != states_.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [name, state] : states_) names.push_back(name);
+  throw ArgumentError("site", "one of the recorded ones", with_nearest(site, names));
+}
+
+std::vector<std::string> FrozenModel::site_names() const {
+  std::vector<std::string> names;
+  for (const Site& site : sites_) names.push_back(site.name);
+  return names;
+}
+
+const Site& FrozenModel::site(const std::string& name) const {
+  const auto found = std::find_if(sites_.begin(), sites_.end(),
+                                  [&](const Site& site) { return site.name == name; });
+  if (found == sites_.end()) {
+    throw ArgumentError("site", "one of the model's", with_nearest(name, site_names()));
+  }
+  return *found;
+}
+
+Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::string>& sites) const {
+  require(!inputs.empty(), "inputs", "at least one tensor", "none");
+  for (const std::string& name : sites) site(name);
+  at::NoGradGuard no_grad;
+  Recording recording;
+  recording.model_ = this;
+  std::vector<int64_t> versions;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    require(inputs[i].defined(), fmt::format("inputs[{}]", i), "defined", "an undefined tensor");
+    recording.inputs_.push_back(inputs[i].detach().clone());
+    versions.push_back(recording.inputs_[i]._version());
+  }
+  RecordingTap tap(sites, recording.states_);
+  recording.output_ = run(recording, nullptr, tap).detach();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    require(recording.inputs_[i]._version() == versions[i], fmt::format("inputs[{}]", i),
+            "left as it is by the model", "an in-place write: let the model work on a copy");
+  }
+  return recording;
+}
+
+at::Tensor FrozenModel::resume(const Recording& recording, const std::string& site,
+                               const at::Tensor& state) const {
+  return resume(recording, {{site, state}});
+}
+
+at::Tensor FrozenModel::resume(const Recording& recording,
+                               std::vector<Replacement> replacements) const {
+  require(recording.model_ == this, "recording", "one of this model",
+          recording.model_ ? "another model's" : "an empty one");
+  require(!replacements.empty(), "replacements", "at least one", "none");
+  const Site* first = nullptr;
+  for (const Replacement& replacement : replacements) {
+    const Site& site = this->site(replacement.site);
+    if (!first || site.depth < first->depth) first = &site;
+    const std::string name = fmt::format("state at '{}'", site.name);
+    require(replacement.state.defined(), name, "defined", "an undefined tensor");
+    if (recording.has(site.name)) {
+      check_shape(name, replacement.state, recording.state(site.name).sizes());
+      check_dtype(name, replacement.state, recording.state(site.name).scalar_type());
+    }
+  }
+  ReplacingTap tap(replacements);
+  return run(recording, first, tap);
+}
+
+std::string FrozenModel::fingerprint() const {
+  std::string hashes;
+  for (const auto& [name, tensor] : tensors()) {
+    const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
+    hashes += fmt::format("{} {} {} ", name, c10::toString(data.scalar_type()),
+                          shape_string(data.sizes()));
+    hashes += c10::sha1(data.data_ptr(), data.nbytes()).str() + "\n";
+  }
+  return c10::sha1(hashes).str();
+}
+
+}  // namespace diffmask

@@ -1,0 +1,48 @@
+#include "diffmask/objective/lagrangian.hpp"
+
+#include <cmath>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+namespace {
+
+at::Tensor log_odds(const at::Tensor& log_keep) {
+  // Where P is 1 to a float's precision the odds are infinite and their gradient NaN: stop before.
+  const at::Tensor log_p = log_keep.clamp_max(-1e-6);
+  return log_p - at::log(-at::expm1(log_p));
+}
+
+}  // namespace
+
+void PenaltyOptions::validate() const {
+  require(std::isfinite(scale) && scale > 0, "penalty.scale", "> 0", scale);
+  require(lower < upper, "penalty.lower", fmt::format("< penalty.upper = {}", upper), lower);
+}
+
+at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& mask) {
+  check_shape("mask", mask, values.sizes());
+  const at::Tensor weights = mask.to(values.scalar_type());
+  return ((values * weights).sum(1) / weights.sum(1)).mean();
+}
+
+at::Tensor penalty(const at::Tensor& log_keep, const at::Tensor& mask,
+                   const PenaltyOptions& options) {
+  at::Tensor cost;
+  switch (options.form) {
+    case PenaltyOptions::Form::expected_l0: cost = log_keep.exp(); break;
+    case PenaltyOptions::Form::log_expected_l0: cost = log_keep; break;
+    case PenaltyOptions::Form::keep_log_odds:
+      cost = log_odds(log_keep).clamp(options.lower, options.upper);
+      break;
+  }
+  return options.scale * masked_mean(cost, mask);
+}
+
+at::Tensor lagrangian(const at::Tensor& penalty, const at::Tensor& divergence, double multiplier,
+                      double epsilon) {
+  return penalty + multiplier * (divergence.mean() - epsilon);
+}
+
+}  // namespace diffmask
