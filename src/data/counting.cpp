@@ -42,7 +42,7 @@ CountingData make_counting(int64_t size, at::Generator generator) {
   require(size >= 1, "size", ">= 1", size);
   CountingData data;
   // The first two of a random order of the digits are the query.
-  const at::Tensor order = at::rand({size, kDigits}, generator).argsort(1);
+  const at::Tensor order = at::argsort(at::rand({size, kDigits}, generator), int64_t{1}, false);
   data.queries = order.narrow(1, 0, 2).contiguous();
   data.lengths = at::randint(1, kLongest + 1, {size}, generator, at::TensorOptions(at::kLong));
   at::Tensor weights = at::full({size, kDigits}, 0.5 / 8);

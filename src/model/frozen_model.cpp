@@ -120,7 +120,7 @@ std::string FrozenModel::fingerprint() const {
     const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
     hashes += fmt::format("{} {} {} ", name, c10::toString(data.scalar_type()),
                           shape_string(data.sizes()));
-    hashes += c10::sha1(data.data_ptr(), data.nbytes()).str() + "\n";
+    hashes += c10::sha1({static_cast<const char*>(data.data_ptr()), data.nbytes()}).str() + "\n";
   }
   return c10::sha1(hashes).str();
 }
