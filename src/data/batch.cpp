@@ -5,6 +5,13 @@
 
 namespace diffmask {
 
+Batch Batch::to(c10::Device device) const {
+  const auto moved = [&](const at::Tensor& t) { return t.defined() ? t.to(device) : t; };
+  Batch batch{{}, moved(mask), moved(examples), moved(labels), moved(groups)};
+  for (const at::Tensor& input : inputs) batch.inputs.push_back(moved(input));
+  return batch;
+}
+
 void Batch::validate() const {
   require(!inputs.empty(), "batch.inputs", "at least one tensor", "none");
   require(mask.defined() && mask.dim() == 2, "batch.mask", "of shape (B, P)",

@@ -7,25 +7,6 @@
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask {
-namespace {
-
-std::vector<std::vector<int64_t>> cut(const Dataset& data, int64_t batch_size,
-                                      std::vector<int64_t> order) {
-  require(batch_size >= 1, "batch_size", ">= 1", batch_size);
-  require(data.size() >= 1, "data", "of at least one example", data.size());
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
-  std::vector<std::vector<int64_t>> batches;
-  for (auto begin = order.begin(); begin != order.end();) {
-    const auto end = begin + std::min<int64_t>(batch_size, order.end() - begin);
-    batches.emplace_back(begin, end);
-    begin = end;
-  }
-  return batches;
-}
-
-}  // namespace
-
 int64_t Dataset::longest() const {
   int64_t most = 0;
   for (int64_t i = 0; i < size(); ++i) most = std::max(most, length(i));
@@ -80,17 +61,47 @@ Batch PaddedDataset::batch(const std::vector<int64_t>& examples) const {
   return batch;
 }
 
-std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
-  std::vector<int64_t> order(static_cast<size_t>(data.size()));
-  std::iota(order.begin(), order.end(), 0);
-  return cut(data, batch_size, std::move(order));
+Subset::Subset(const Dataset& data, std::vector<int64_t> examples)
+    : data_(data), examples_(std::move(examples)) {
+  require(!examples_.empty(), "examples", "at least one", "none");
+  for (const int64_t example : examples_) {
+    require(example >= 0 && example < data.size(), "examples",
+            fmt::format("in 0..{}", data.size() - 1), example);
+  }
 }
 
-std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size,
-                                                 at::Generator generator) {
-  const at::Tensor order = at::randperm(data.size(), std::move(generator));
+Batch Subset::batch(const std::vector<int64_t>& examples) const {
+  std::vector<int64_t> originals;
+  for (const int64_t example : examples) originals.push_back(examples_.at(example));
+  Batch batch = data_.batch(originals);
+  batch.examples = at::tensor(examples, at::kLong);
+  return batch;
+}
+
+std::vector<int64_t> shuffled(int64_t size, at::Generator generator) {
+  const at::Tensor order = at::randperm(size, std::move(generator));
   const int64_t* first = order.data_ptr<int64_t>();
-  return cut(data, batch_size, {first, first + order.numel()});
+  return {first, first + size};
+}
+
+std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, int64_t batch_size) {
+  require(batch_size >= 1, "batch_size", ">= 1", batch_size);
+  std::vector<std::vector<int64_t>> batches;
+  for (auto begin = order.begin(); begin != order.end();) {
+    const auto end = begin + std::min<int64_t>(batch_size, order.end() - begin);
+    batches.emplace_back(begin, end);
+    begin = end;
+  }
+  return batches;
+}
+
+std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
+  require(data.size() >= 1, "data", "of at least one example", data.size());
+  std::vector<int64_t> order(static_cast<size_t>(data.size()));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
+  return batches_of(order, batch_size);
 }
 
 }  // namespace diffmask

@@ -23,65 +23,100 @@ void ExplainerOptions::validate() const {
   baseline.validate();
 }
 
-Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
-                     const Batch& batch, Capacity capacity, at::Generator generator)
-    : options_(std::move(options)), gate_(options_.gate) {
-  if (options_.sites.empty()) options_.sites = model.site_names();
-  options_.validate();
-  batch.validate();
+namespace {
+
+const Positions& positions_of(const ExplainerOptions& options, int64_t depth) {
+  static const Positions sequence;
+  if (options.positions.empty()) return sequence;
+  return options.positions.size() == 1 ? options.positions[0] : options.positions[depth];
+}
+
+// Names every site, checked against the model before anything is built.
+ExplainerOptions resolve(const FrozenModel& model, ExplainerOptions options) {
+  if (options.sites.empty()) options.sites = model.site_names();
   int64_t last = -1;
-  for (const std::string& name : options_.sites) {
+  for (const std::string& name : options.sites) {
     const int64_t depth = model.site(name).depth;
     require(depth > last, "sites", "in execution order, each once",
-            fmt::format("{}", fmt::join(options_.sites, ", ")));
+            fmt::format("{}", fmt::join(options.sites, ", ")));
     last = depth;
   }
+  options.validate();
+  return options;
+}
 
-  at::NoGradGuard no_grad;
-  const size_t masked_sites = options_.masking == Masking::hidden ? options_.sites.size() : 1;
+std::vector<SiteShape> shapes_of(const ExplainerOptions& options, const Recording& recording,
+                                 const Batch& batch) {
+  batch.validate();
+  std::vector<SiteShape> shapes;
+  for (size_t depth = 0; depth < options.sites.size(); ++depth) {
+    const Positions& positions = positions_of(options, static_cast<int64_t>(depth));
+    const at::Tensor& state = recording.state(options.sites[depth]);
+    const at::Tensor features = positions.features(state);
+    check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
+    shapes.push_back({features.size(2), positions.channels(state)});
+  }
+  return shapes;
+}
+
+}  // namespace
+
+Explainer::Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Capacity capacity,
+                     at::Generator generator)
+    : options_(std::move(options)),
+      shapes_(std::move(shapes)),
+      capacity_(capacity),
+      gate_(options_.gate) {
+  options_.validate();
+  require(!options_.sites.empty(), "sites", "at least one", "none");
+  require(shapes_.size() == options_.sites.size(), "shapes", "one a site", shapes_.size());
+  const bool hidden = options_.masking == Masking::hidden;
   const auto& given = options_.baseline.vectors;
-  require(given.empty() || given.size() == masked_sites, "baseline.vectors",
+  const int64_t masked_sites = hidden ? depths() : 1;
+  require(given.empty() || static_cast<int64_t>(given.size()) == masked_sites, "baseline.vectors",
           fmt::format("one for each of {} masked sites", masked_sites), given.size());
   for (int64_t depth = 0; depth < depths(); ++depth) {
-    const std::string& site = options_.sites[depth];
-    const at::Tensor& state = recording.state(site);
-    const at::Tensor features = positions(depth).features(state);
-    check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
     if (options_.per_sample) {
       probes_.push_back(std::make_shared<FreeLogits>(capacity.examples, capacity.positions,
                                                      options_.free_logits));
     } else {
-      int64_t size = features.size(2);
-      if (options_.masking == Masking::input && depth > 0) {
-        size += positions(0).features(recording.state(options_.sites[0])).size(2);
-      }
-      probes_.push_back(std::make_shared<MlpProbe>(size, options_.probe, generator));
+      const int64_t first = hidden || depth == 0 ? 0 : shapes_[0].features;
+      probes_.push_back(
+          std::make_shared<MlpProbe>(first + shapes_[depth].features, options_.probe, generator));
     }
     register_module(fmt::format("probe{}", depth), probes_.back());
 
-    if (depth >= static_cast<int64_t>(masked_sites)) continue;
-    const int64_t channels = positions(depth).channels(state);
-    at::Tensor start = at::zeros({channels}, state.options());
-    if (options_.baseline.start == BaselineOptions::Start::given) {
-      check_shape(fmt::format("baseline.vectors[{}]", depth), given[depth], {channels});
-      start.copy_(given[depth]);
-    } else if (options_.baseline.start == BaselineOptions::Start::mean) {
-      // Patches hold several cells; their channels' mean is the mean over cells.
-      const at::Tensor chosen = features.index({batch.mask});
-      start = chosen.view({chosen.size(0), channels, -1}).mean(std::vector<int64_t>{0, 2});
+    if (depth >= masked_sites) continue;
+    at::Tensor start = at::zeros({shapes_[depth].channels});
+    if (!given.empty()) {
+      check_shape(fmt::format("baseline.vectors[{}]", depth), given[depth], {start.size(0)});
+      start.copy_(given[depth].detach());
     }
     baselines_.push_back(register_parameter(fmt::format("baseline{}", depth), start,
                                             options_.baseline.learned));
   }
-  to(recording.output().device());
-  baselines_ = {};
-  for (const auto& item : named_parameters(/*recurse=*/false)) baselines_.push_back(item.value());
+}
+
+Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
+                     const Batch& batch, Capacity capacity, at::Generator generator)
+    : Explainer(resolve(model, options), shapes_of(resolve(model, options), recording, batch),
+                capacity, std::move(generator)) {
+  at::NoGradGuard no_grad;
+  const at::Tensor& first = recording.state(options_.sites[0]);
+  to(first.device(), first.scalar_type());
+  if (options_.baseline.start != BaselineOptions::Start::mean) return;
+  for (size_t depth = 0; depth < baselines_.size(); ++depth) {
+    const at::Tensor features =
+        positions(static_cast<int64_t>(depth)).features(recording.state(options_.sites[depth]));
+    // Patches hold several cells; their channels' mean is the mean over cells.
+    const at::Tensor chosen = features.index({batch.mask});
+    const at::Tensor cells = chosen.view({chosen.size(0), shapes_[depth].channels, -1});
+    baselines_[depth].copy_(cells.mean(std::vector<int64_t>{0, 2}));
+  }
 }
 
 const Positions& Explainer::positions(int64_t depth) const {
-  static const Positions sequence;
-  if (options_.positions.empty()) return sequence;
-  return options_.positions.size() == 1 ? options_.positions[0] : options_.positions[depth];
+  return positions_of(options_, depth);
 }
 
 int64_t Explainer::masked_depth(int64_t depth) const {

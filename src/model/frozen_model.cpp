@@ -114,6 +114,11 @@ at::Tensor FrozenModel::resume(const Recording& recording,
   return run(recording, first, tap);
 }
 
+c10::Device FrozenModel::device() const {
+  const auto all = tensors();
+  return all.empty() ? c10::Device(c10::kCPU) : all.begin()->second.device();
+}
+
 std::string FrozenModel::fingerprint() const {
   std::string hashes;
   for (const auto& [name, tensor] : tensors()) {

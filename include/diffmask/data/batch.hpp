@@ -24,6 +24,9 @@ struct Batch {
 
   int64_t size() const { return mask.defined() ? mask.size(0) : 0; }
 
+  /// The same batch with every tensor on `device`.
+  Batch to(c10::Device device) const;
+
   /// Throws ArgumentError for an empty batch, an empty sequence, a row without a position to explain, or
   /// tensors that disagree in shape or dtype.
   void validate() const;

@@ -2,6 +2,8 @@
 /// \file
 /// Data sets: numbered examples that come as batches.
 
+#include <ATen/core/Generator.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -52,10 +54,28 @@ class PaddedDataset : public Dataset {
   bool mask_is_input_;
 };
 
-/// All examples in batches of like lengths; the same batches each time. The generator, where one is
-/// given, decides which examples of like length come together.
+/// Some examples of another data set, numbered anew from 0. Keeps a reference to it.
+class Subset : public Dataset {
+ public:
+  /// ArgumentError where a number is not one of the data set's, or there is none.
+  Subset(const Dataset& data, std::vector<int64_t> examples);
+
+  int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
+  int64_t length(int64_t example) const override { return data_.length(examples_.at(example)); }
+  Batch batch(const std::vector<int64_t>& examples) const override;
+
+ private:
+  const Dataset& data_;
+  std::vector<int64_t> examples_;
+};
+
+/// The numbers 0..size-1 in a random order.
+std::vector<int64_t> shuffled(int64_t size, at::Generator generator);
+
+/// `order` cut into batches, the last one maybe smaller.
+std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, int64_t batch_size);
+
+/// All examples in batches of like lengths, which waste little on padding; the same batches each time.
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size);
-std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size,
-                                                 at::Generator generator);
 
 }  // namespace diffmask

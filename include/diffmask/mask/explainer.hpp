@@ -53,15 +53,27 @@ struct Capacity {
   int64_t examples = 0, positions = 0;
 };
 
+/// What an explainer has to know of a site's state.
+struct SiteShape {
+  int64_t features = 0;  ///< numbers a probe reads of a position
+  int64_t channels = 0;  ///< numbers of a baseline: fewer than features where a position is a patch
+};
+
 class Explainer : public torch::nn::Module {
  public:
-  /// Takes sizes, device and mean states from one recorded batch.
+  /// Untrained, with baselines as given or zero. Shape: one SiteShape a site, in the sites' order.
+  Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Capacity capacity,
+            at::Generator generator);
+
+  /// The same with shapes, device and mean states taken from one recorded batch.
   Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
             const Batch& batch, Capacity capacity, at::Generator generator);
 
   int64_t depths() const { return static_cast<int64_t>(options_.sites.size()); }
   const std::vector<std::string>& sites() const { return options_.sites; }
   const ExplainerOptions& options() const { return options_; }
+  const std::vector<SiteShape>& shapes() const { return shapes_; }
+  const Capacity& capacity() const { return capacity_; }
 
   /// The site that is masked at a depth: its own, or the first for input gating.
   const std::string& masked_site(int64_t depth) const;
@@ -94,6 +106,8 @@ class Explainer : public torch::nn::Module {
   int64_t masked_depth(int64_t depth) const;
 
   ExplainerOptions options_;
+  std::vector<SiteShape> shapes_;
+  Capacity capacity_;
   HardConcrete gate_;
   std::vector<std::shared_ptr<Probe>> probes_;
   std::vector<at::Tensor> baselines_;

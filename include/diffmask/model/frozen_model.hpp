@@ -71,6 +71,9 @@ class FrozenModel {
   /// The model's parameters and buffers by name.
   virtual std::map<std::string, at::Tensor> tensors() const = 0;
 
+  /// Where the model lies: its tensors' device, the CPU for a model without any.
+  c10::Device device() const;
+
   /// A SHA-1 over names, shapes, dtypes and bytes of all parameters and buffers: tells whether an
   /// explainer was trained for this very model.
   std::string fingerprint() const;
