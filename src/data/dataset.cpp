@@ -78,6 +78,12 @@ Batch Subset::batch(const std::vector<int64_t>& examples) const {
   return batch;
 }
 
+std::vector<int64_t> iota(int64_t size) {
+  std::vector<int64_t> numbers(static_cast<size_t>(size));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
 std::vector<int64_t> shuffled(int64_t size, at::Generator generator) {
   const at::Tensor order = at::randperm(size, std::move(generator));
   const int64_t* first = order.data_ptr<int64_t>();
@@ -97,8 +103,7 @@ std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, 
 
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
   require(data.size() >= 1, "data", "of at least one example", data.size());
-  std::vector<int64_t> order(static_cast<size_t>(data.size()));
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<int64_t> order = iota(data.size());
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
   return batches_of(order, batch_size);

@@ -320,8 +320,7 @@ std::vector<DepthEvaluation> evaluate(const FrozenModel& model, const Explainer&
                                       RecordedBatches& data, const Divergence& divergence,
                                       double epsilon) {
   at::NoGradGuard no_grad;
-  std::vector<int64_t> depths(static_cast<size_t>(explainer.depths()));
-  std::iota(depths.begin(), depths.end(), 0);
+  const std::vector<int64_t> depths = iota(explainer.depths());
   std::vector<DepthEvaluation> sums(depths.size(), {0, 0, 0, 0, 0});
   int64_t examples = 0;
   for (int64_t i = 0; i < data.size(); ++i) {

@@ -69,6 +69,9 @@ class Subset : public Dataset {
   std::vector<int64_t> examples_;
 };
 
+/// The numbers 0..size-1.
+std::vector<int64_t> iota(int64_t size);
+
 /// The numbers 0..size-1 in a random order.
 std::vector<int64_t> shuffled(int64_t size, at::Generator generator);
 

@@ -1,0 +1,23 @@
+#pragma once
+/// \file
+/// Scores of an attribution where the true one is known (De Cao et al. 2020, section 4.1):
+///
+///     p = truth / sum truth,  q = attribution / sum attribution   over a row's explained positions
+///     D_KL = KL(p || q),  D_JS = (KL(p || m) + KL(q || m)) / 2,  m = (p + q) / 2       in nats
+///
+/// Lower is better, and 0 is perfect. D_KL is infinite where q leaves out a position that p has.
+
+#include <ATen/core/Tensor.h>
+
+namespace diffmask {
+
+struct KnownAnswer {
+  double kl = 0.0, js = 0.0;  ///< means over the rows that count
+  int64_t rows = 0;           ///< rows with a truth; the others are left out
+};
+
+/// Shape: truth, attribution (B, P), both >= 0; mask (B, P) bool. A row whose attribution is 0 everywhere
+/// counts as uniform. ArgumentError for negative or non-finite values, or no row that counts.
+KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask);
+
+}  // namespace diffmask

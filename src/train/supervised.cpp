@@ -1,0 +1,117 @@
+#include "diffmask/train/supervised.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
+
+namespace diffmask {
+namespace {
+
+// An epoch's batches: shuffled, sorted by length within pools of some batches, shuffled again.
+std::vector<std::vector<int64_t>> epoch_batches(const Dataset& data,
+                                                const SupervisedOptions& options,
+                                                const at::Generator& generator) {
+  std::vector<std::vector<int64_t>> batches;
+  const auto order = shuffled(data.size(), generator);
+  for (auto& pool : batches_of(order, options.batch_size * options.pool)) {
+    std::stable_sort(pool.begin(), pool.end(),
+                     [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
+    for (auto& batch : batches_of(pool, options.batch_size)) batches.push_back(std::move(batch));
+  }
+  std::vector<std::vector<int64_t>> mixed;
+  for (const int64_t i : shuffled(static_cast<int64_t>(batches.size()), generator)) {
+    mixed.push_back(std::move(batches[static_cast<size_t>(i)]));
+  }
+  return mixed;
+}
+
+}  // namespace
+
+void SupervisedOptions::validate() const {
+  require(epochs >= 1, "epochs", ">= 1", epochs);
+  require(batch_size >= 1, "batch_size", ">= 1", batch_size);
+  require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
+  require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
+  require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", ">= 0", weight_decay);
+  require(std::isfinite(clip_norm) && clip_norm > 0, "clip_norm", "> 0", clip_norm);
+  require(pool >= 1, "pool", ">= 1", pool);
+}
+
+SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward, const Loss& loss,
+                                   const Dataset& training, const Dataset& validation,
+                                   const SupervisedOptions& options,
+                                   const std::vector<Callback>& callbacks) {
+  options.validate();
+  const auto began = std::chrono::steady_clock::now();
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
+  const auto parameters = module.parameters();
+  const c10::Device device = parameters.at(0).device();
+  const at::Generator order = make_generator(options.seed);
+  torch::optim::AdamW optimiser(
+      parameters, torch::optim::AdamWOptions(options.rate).weight_decay(options.weight_decay));
+  const int64_t batches = (training.size() + options.batch_size - 1) / options.batch_size;
+  const int64_t steps = options.epochs * batches;
+
+  SupervisedSummary best{0, INFINITY};
+  std::vector<at::Tensor> best_parameters;
+  int64_t step = 0;
+  for (int64_t epoch = 1; epoch <= options.epochs && !best.interrupted; ++epoch) {
+    module.train();
+    for (const auto& examples : epoch_batches(training, options, order)) {
+      const double done = static_cast<double>(step++) / static_cast<double>(steps);
+      optimiser.param_groups()[0].options().set_lr(options.rate *
+                                                   (1 - (1 - options.final_rate) * done));
+      const Batch batch = training.batch(examples).to(device);
+      optimiser.zero_grad();
+      loss(forward(batch.inputs), batch.labels).backward();
+      torch::nn::utils::clip_grad_norm_(parameters, options.clip_norm);
+      optimiser.step();
+      for (const Callback& callback : callbacks) {
+        const Progress progress{Progress::Phase::train, step, steps, seconds()};
+        best.interrupted |= callback(progress) == Action::stop;
+      }
+      if (best.interrupted) break;
+    }
+    module.eval();
+    at::NoGradGuard no_grad;
+    double sum = 0.0;
+    for (const auto& examples : length_batches(validation, 256)) {
+      const Batch batch = validation.batch(examples).to(device);
+      sum += static_cast<double>(batch.size()) *
+             loss(forward(batch.inputs), batch.labels).item<double>();
+    }
+    const double mean = sum / static_cast<double>(validation.size());
+    if (!std::isfinite(mean)) throw Error(fmt::format("the validation loss of epoch {} is {}", epoch, mean));
+    if (mean >= best.loss) continue;
+    best.epoch = epoch;
+    best.loss = mean;
+    best_parameters.clear();
+    for (const at::Tensor& parameter : parameters) best_parameters.push_back(parameter.detach().clone());
+  }
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    at::Tensor(parameters[i]).copy_(best_parameters[i]);
+    at::Tensor(parameters[i]).mutable_grad() = at::Tensor();
+  }
+  best.seconds = seconds();
+  return best;
+}
+
+at::Tensor predict(const Forward& forward, const Dataset& data, int64_t batch_size) {
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> outputs, numbers;
+  for (const auto& examples : length_batches(data, batch_size)) {
+    const Batch batch = data.batch(examples);
+    outputs.push_back(forward(batch.inputs));
+    numbers.push_back(batch.examples);
+  }
+  const at::Tensor output = at::cat(outputs);
+  return at::empty_like(output).index_copy_(0, at::cat(numbers), output);
+}
+
+}  // namespace diffmask
