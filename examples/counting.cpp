@@ -1,13 +1,14 @@
-// The counting task of De Cao et al. 2020 (section 4.1): are there more n than m among the digits? What
-// decides is known - the positions that hold n or m, all alike - so attributions can be scored.
+// The counting task of De Cao et al. 2020 (section 4.1): are there more n than m among the digits?
+// What decides is known - the positions that hold n or m, all alike - so attributions can be
+// scored.
 //
 //   ./examples/run counting                      own data and model, 1 seed
 //   ./examples/run counting --seeds 5            5 of them
 //   ./examples/run counting --data ../shared/data/toy    given data and model
 //
-// Prints D_KL and D_JS from the truth in nats (0 is perfect) for each method and site, then how well
-// each fit keeps the prediction. Expect DiffMask, hidden, at the encoder near 0.002 | 0.001, and uniform
-// (0.65 | 0.19) at the embedding, where the digits do not yet know the query.
+// Prints D_KL and D_JS from the truth in nats (0 is perfect) for each method and site, then how
+// well each fit keeps the prediction. Expect DiffMask, hidden, at the encoder near 0.002 | 0.001,
+// and uniform (0.65 | 0.19) at the embedding, where the digits do not yet know the query.
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
@@ -30,7 +31,8 @@ struct Task {
 };
 
 dm::Forward forward_of(const std::shared_ptr<dm::CountingNet>& net) {
-  return [net](const dm::Inputs& x) { return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]); };
+  return
+      [net](const dm::Inputs& x) { return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]); };
 }
 
 double accuracy(const at::Tensor& logits, const at::Tensor& labels) {
@@ -53,9 +55,9 @@ Task own_task(uint64_t seed) {
   const dm::Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
   };
-  const auto summary = dm::train_supervised(*task.net, forward_of(task.net), loss, data,
-                                            task.validation.dataset(), options,
-                                            {dm::progress_bar("model")});
+  const auto summary =
+      dm::train_supervised(*task.net, forward_of(task.net), loss, data, task.validation.dataset(),
+                           options, {dm::progress_bar("model")});
   fmt::print(stderr, "model trained in {:.1f} s\n", summary.seconds);
   return task;
 }
@@ -90,13 +92,15 @@ std::vector<Method> methods(uint64_t seed, int64_t steps) {
 struct Report {
   json rows = json::array(), fits = json::array();
 
-  void add(const std::string& method, const std::string& site, uint64_t seed, const dm::KnownAnswer& answer) {
+  void add(const std::string& method, const std::string& site, uint64_t seed,
+           const dm::KnownAnswer& answer) {
     rows.push_back({{"method", method}, {"site", site}, {"seed", seed}});
     // JSON has no infinity.
     const auto number = [](double x) { return std::isinf(x) ? json("inf") : json(x); };
     rows.back()["kl"] = number(answer.kl);
     rows.back()["js"] = number(answer.js);
-    fmt::print("{:<20}  {:<10}  {:>4}  {:>7.4f}  {:>7.4f}\n", method, site, seed, answer.kl, answer.js);
+    fmt::print("{:<20}  {:<10}  {:>4}  {:>7.4f}  {:>7.4f}\n", method, site, seed, answer.kl,
+               answer.js);
     std::fflush(stdout);
   }
 };
@@ -105,7 +109,8 @@ void score_controls(const dm::CountingData& data, uint64_t seed, Report& report)
   const at::Tensor mask = data.dataset().batch(dm::iota(data.size())).mask;
   const at::Tensor truth = data.relevant();
   report.add("uniform", "input", seed, dm::known_answer(truth, mask, mask));
-  // One token of the winning digit; on a tie none can win, and m, whose share is not less, is taken.
+  // One token of the winning digit; on a tie none can win, and m, whose share is not less, is
+  // taken.
   const at::Tensor winner = data.queries.gather(1, (1 - data.labels).unsqueeze(1));
   const at::Tensor holds = data.digits.eq(winner).logical_and(mask).to(at::kLong);
   const at::Tensor first = holds.cumsum(1).eq(1).logical_and(holds.gt(0));
@@ -133,7 +138,8 @@ void score_method(const Method& method, const Task& task, uint64_t seed, Report&
   for (size_t depth = 0; depth < evaluation.size(); ++depth) {
     const dm::DepthEvaluation& e = evaluation[depth];
     report.add(method.name, attribution.sites[depth], seed,
-               dm::known_answer(task.validation.relevant(), attribution.scores.select(2, depth), batch.mask));
+               dm::known_answer(task.validation.relevant(), attribution.scores.select(2, depth),
+                                batch.mask));
     const at::Tensor hard = attribution.keep.select(2, depth).logical_or(batch.mask.logical_not());
     const at::Tensor output = diffmask.masked_output(batch, depth, hard.to(at::kFloat));
     sites.push_back({{"site", attribution.sites[depth]},
@@ -143,13 +149,16 @@ void score_method(const Method& method, const Task& task, uint64_t seed, Report&
                      {"hard_divergence", e.hard_divergence},
                      {"hard_keep", e.hard_keep},
                      {"agreement", accuracy(output, original.gt(0))}});
-    fmt::print("    D {:.4f}, hard {:.4f}; kept {:.1f}%, hard {:.1f}%; agreement {:.1f}%\n", e.divergence,
-               e.hard_divergence, 100 * e.keep, 100 * e.hard_keep,
+    fmt::print("    D {:.4f}, hard {:.4f}; kept {:.1f}%, hard {:.1f}%; agreement {:.1f}%\n",
+               e.divergence, e.hard_divergence, 100 * e.keep, 100 * e.hard_keep,
                100 * sites.back()["agreement"].get<double>());
   }
   fmt::print("    {}\n", summary.brief_report());
-  report.fits.push_back({{"seed", seed}, {"masking", method.name.substr(9)},
-                         {"seconds", summary.seconds}, {"steps", summary.steps}, {"sites", sites}});
+  report.fits.push_back({{"seed", seed},
+                         {"masking", method.name.substr(9)},
+                         {"seconds", summary.seconds},
+                         {"steps", summary.steps},
+                         {"sites", sites}});
 }
 
 }  // namespace
@@ -158,12 +167,19 @@ int main(int argc, char** argv) {
   CLI::App app("DiffMask on the counting task: attributions against the known answer");
   std::string folder, json_file;
   uint64_t seeds = 1;
-  int64_t steps = 2000, threads = 2;
-  app.add_option("--data", folder, "Folder with examples.csv and model.safetensors, in place of own ones")
+  int64_t steps = 2000, threads = 1;
+  app.add_option("--data", folder,
+                 "Folder with examples.csv and model.safetensors, in place of own ones")
       ->check(CLI::ExistingDirectory);
-  app.add_option("--seeds", seeds, "Number of seeds")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--steps", steps, "Training steps")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--threads", threads, "Threads")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--seeds", seeds, "Number of seeds")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--steps", steps, "Training steps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--threads", threads, "Threads")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--json", json_file, "Write rows and fits to this file");
   CLI11_PARSE(app, argc, argv);
   try {
@@ -173,8 +189,9 @@ int main(int argc, char** argv) {
     for (uint64_t seed = 0; seed < seeds; ++seed) {
       const Task task = folder.empty() ? own_task(seed) : given_task(folder);
       const auto validation = task.validation.dataset();
-      fmt::print("model's accuracy {:.2f}%\n",
-                 100 * accuracy(dm::predict(forward_of(task.net), validation), validation.labels()));
+      fmt::print(
+          "model's accuracy {:.2f}%\n",
+          100 * accuracy(dm::predict(forward_of(task.net), validation), validation.labels()));
       score_controls(task.validation, seed, report);
       for (const Method& method : methods(seed, steps)) score_method(method, task, seed, report);
     }

@@ -28,9 +28,9 @@ Summary DiffMask::fit(const Dataset& training, const Dataset& validation,
   // The first batch gives sizes and the baselines' start; it is the training data's first in order.
   RecordedBatches first(*model_, training, options_.sites, options.batches);
   const auto item = first.at(first.size() / 2);
-  auto explainer = std::make_shared<Explainer>(
-      *model_, options_, item->recording, item->batch,
-      Capacity{training.size(), training.longest()}, make_generator(derive_seed(options.seed, kProbes)));
+  auto explainer = std::make_shared<Explainer>(*model_, options_, item->recording, item->batch,
+                                               Capacity{training.size(), training.longest()},
+                                               make_generator(derive_seed(options.seed, kProbes)));
   Summary summary = train(*model_, *explainer, training, validated, options, callbacks);
   explainer_ = std::move(explainer);
   note_ = {options.seed, options.epsilon, summary.steps};
@@ -43,7 +43,8 @@ Summary DiffMask::fit(const Dataset& data, const TrainerOptions& options,
   require(data.size() >= 2, "data", "of at least two examples, one to validate on", data.size());
   auto order = shuffled(data.size(), make_generator(derive_seed(options.seed, kHeldOut)));
   const auto cut = order.begin() + std::max<int64_t>(data.size() / 10, 1);
-  return fit(Subset(data, {cut, order.end()}), Subset(data, {order.begin(), cut}), options, callbacks);
+  return fit(Subset(data, {cut, order.end()}), Subset(data, {order.begin(), cut}), options,
+             callbacks);
 }
 
 const Explainer& DiffMask::explainer() const {
@@ -58,7 +59,8 @@ Attribution DiffMask::attribute(const Batch& batch) const {
   const Batch moved = batch.to(model_->device());
   const Recording recording = model_->record(moved.inputs, explainer_->sites());
   std::vector<at::Tensor> keep;
-  for (const Gates& gates : explainer_->gates(recording, moved, iota(explainer_->depths()), Draw::hard)) {
+  for (const Gates& gates :
+       explainer_->gates(recording, moved, iota(explainer_->depths()), Draw::hard)) {
     keep.push_back(gates.log_keep.exp());
   }
   const at::Tensor explained = moved.mask.unsqueeze(2);

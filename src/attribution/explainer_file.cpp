@@ -34,7 +34,8 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
   }
   json positions = json::array();
   for (const Positions& each : options.positions) {
-    positions.push_back({{"image", each.layout == Positions::Layout::image}, {"patch", each.patch}});
+    positions.push_back(
+        {{"image", each.layout == Positions::Layout::image}, {"patch", each.patch}});
   }
   return {{"format", kFormat},
           {"library", DIFFMASK_VERSION},
@@ -58,9 +59,9 @@ ExplainerOptions parse_options(const json& manifest) {
   options.masking = masking == "input" ? Masking::input : Masking::hidden;
   for (const json& site : manifest.at("sites")) options.sites.push_back(site.at("name"));
   for (const json& each : manifest.at("positions")) {
-    options.positions.push_back({each.at("image").get<bool>() ? Positions::Layout::image
-                                                              : Positions::Layout::sequence,
-                                 each.at("patch")});
+    options.positions.push_back(
+        {each.at("image").get<bool>() ? Positions::Layout::image : Positions::Layout::sequence,
+         each.at("patch")});
   }
   manifest.at("per_sample").get_to(options.per_sample);
   manifest.at("probe").get_to(options.probe);
@@ -87,7 +88,8 @@ std::string digest(const std::string& manifest, const std::map<std::string, at::
   return c10::sha1(text).str();
 }
 
-// Rebuilds the explainer that the manifest describes; ArgumentError or json's error where it is amiss.
+// Rebuilds the explainer that the manifest describes; ArgumentError or json's error where it is
+// amiss.
 LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const FrozenModel& model) {
   require(manifest.at("format") == kFormat, "format", fmt::format("{}", kFormat),
           fmt::format("{}, of library version {}", manifest.at("format").dump(),
@@ -102,8 +104,8 @@ LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const Fro
   for (const json& site : manifest.at("sites")) shapes.push_back(site.get<SiteShape>());
 
   // Its random first values do not matter: each is overwritten from the file.
-  auto explainer = std::make_shared<Explainer>(options, shapes, manifest.at("capacity").get<Capacity>(),
-                                               make_generator(0));
+  auto explainer = std::make_shared<Explainer>(
+      options, shapes, manifest.at("capacity").get<Capacity>(), make_generator(0));
   const auto own = tensors_of(*explainer);
   require(own.size() == file.tensors.size(), "tensors", fmt::format("{} in number", own.size()),
           file.tensors.size());
@@ -141,7 +143,8 @@ LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model
   } catch (const Error& error) {
     throw FileError(path, error.what());
   } catch (const json::exception& error) {
-    throw FileError(path, fmt::format("has a manifest that is not an explainer's: {}", error.what()));
+    throw FileError(path,
+                    fmt::format("has a manifest that is not an explainer's: {}", error.what()));
   }
 }
 

@@ -47,7 +47,8 @@ void write_file(const std::string& path, std::string_view text) {
 }
 
 std::string read_file(const std::string& path) {
-  if (fs::is_directory(path)) throw FileError(path, "cannot be read: it is a folder");
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) throw FileError(path, "cannot be read: it is a folder");
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   if (!in) throw FileError(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
@@ -55,6 +56,28 @@ std::string read_file(const std::string& path) {
   text << in.rdbuf();
   if (in.bad()) throw FileError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
   return std::move(text).str();
+}
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (size_t end; (end = text.find(separator)) != std::string_view::npos;
+       text.remove_prefix(end + 1)) {
+    parts.emplace_back(text.substr(0, end));
+  }
+  parts.emplace_back(text);
+  return parts;
+}
+
+std::vector<std::string> read_lines(const std::string& path) {
+  const std::string text = read_file(path);
+  std::string_view rest = text;
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+  std::vector<std::string> lines = split(rest, '\n');
+  if (lines.back().empty()) lines.pop_back();
+  for (std::string& line : lines) {
+    if (line.ends_with('\r')) line.pop_back();
+  }
+  return lines;
 }
 
 }  // namespace diffmask

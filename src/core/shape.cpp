@@ -27,12 +27,14 @@ void check_dtype(std::string_view name, const at::Tensor& tensor, at::ScalarType
 void check_finite(std::string_view name, const at::Tensor& tensor) {
   require(tensor.defined() && tensor.is_floating_point(), name, "a tensor of floating point",
           tensor.defined() ? c10::toString(tensor.scalar_type()) : "an undefined tensor");
-  // A sum is finite when all terms are (barring overflow), and costs one pass: look closer only then.
+  // A sum is finite when all terms are (barring overflow), and costs one pass: look closer only
+  // then.
   at::NoGradGuard no_grad;
   if (at::isfinite(tensor.sum()).item<bool>()) return;
   const int64_t bad = at::isfinite(tensor).logical_not().sum().item<int64_t>();
   if (bad > 0) {
-    throw ArgumentError(name, "finite", fmt::format("{} NaN or infinite of {}", bad, tensor.numel()));
+    throw ArgumentError(name, "finite",
+                        fmt::format("{} NaN or infinite of {}", bad, tensor.numel()));
   }
 }
 

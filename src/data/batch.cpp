@@ -34,10 +34,14 @@ void Batch::validate() const {
     check_shape("batch.examples", examples, {size()});
     check_dtype("batch.examples", examples, at::kLong);
   }
+  require(!labels.defined() || (labels.dim() > 0 && labels.size(0) == size()), "batch.labels",
+          fmt::format("of {} examples, as batch.mask", size()),
+          labels.defined() ? shape_string(labels.sizes()) : "");
   if (groups.defined()) {
     check_shape("batch.groups", groups, mask.sizes());
     check_dtype("batch.groups", groups, at::kLong);
-    require(groups.min().item<int64_t>() >= -1, "batch.groups", ">= -1", groups.min().item<int64_t>());
+    require(groups.min().item<int64_t>() >= -1, "batch.groups", ">= -1",
+            groups.min().item<int64_t>());
     require(groups.max().item<int64_t>() < groups.size(1), "batch.groups",
             fmt::format("< {}, the number of positions", groups.size(1)),
             groups.max().item<int64_t>());

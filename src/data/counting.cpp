@@ -1,7 +1,6 @@
 #include "diffmask/data/counting.hpp"
 
 #include <charconv>
-#include <sstream>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
@@ -53,38 +52,36 @@ CountingData make_counting(int64_t size, at::Generator generator) {
   return data;
 }
 
-CountingData read_counting(const std::string& path, const std::string& split) {
-  std::istringstream text(read_file(path));
-  std::string line;
-  int64_t number = 1;
-  if (!std::getline(text, line) || line != kHeader) {
-    throw FileError(path, number, fmt::format("has to be the header '{}'", kHeader));
+CountingData read_counting(const std::string& path, const std::string& wanted_split) {
+  const std::vector<std::string> lines = read_lines(path);
+  if (lines.empty() || lines[0] != kHeader) {
+    throw FileError(path, 1, fmt::format("has to be the header '{}'", kHeader));
   }
   std::vector<int64_t> values;
-  while (std::getline(text, line)) {
-    ++number;
-    std::istringstream fields(line);
-    std::string name, field;
-    std::getline(fields, name, ',');
+  for (size_t i = 1; i < lines.size(); ++i) {
+    const auto number = static_cast<int64_t>(i) + 1;
+    const std::vector<std::string> fields = split(lines[i], ',');
     std::vector<int64_t> row;
-    while (std::getline(fields, field, ',')) {
+    for (size_t j = 1; j < fields.size(); ++j) {
+      const std::string& field = fields[j];
       int64_t value = -1;
       const auto [end, problem] = std::from_chars(field.data(), field.data() + field.size(), value);
       if (problem != std::errc() || end != field.data() + field.size()) {
         throw FileError(path, number, fmt::format("'{}' has to be a whole number", field));
       }
       if (value < 0 || value > (row.size() == 2 ? kLongest : kDigits - 1)) {
-        throw FileError(path, number, fmt::format("{} has to be a digit, or a length of at most {}",
-                                                  value, kLongest));
+        throw FileError(
+            path, number,
+            fmt::format("{} has to be a digit, or a length of at most {}", value, kLongest));
       }
       row.push_back(value);
     }
     if (row.size() != 4 + kLongest || row[2] < 1 || row[3] > 1) {
       throw FileError(path, number, "has to hold split, n, m, length 1..10, label 0..1, 10 digits");
     }
-    if (name == split) values.insert(values.end(), row.begin(), row.end());
+    if (fields[0] == wanted_split) values.insert(values.end(), row.begin(), row.end());
   }
-  if (values.empty()) throw FileError(path, fmt::format("has no rows of split '{}'", split));
+  if (values.empty()) throw FileError(path, fmt::format("has no rows of split '{}'", wanted_split));
   const at::Tensor table = at::tensor(values, at::kLong).view({-1, 4 + kLongest});
   CountingData data{table.narrow(1, 0, 2).contiguous(), table.narrow(1, 4, kLongest).contiguous(),
                     table.select(1, 2).contiguous(), table.select(1, 3).contiguous()};

@@ -23,13 +23,15 @@ PaddedDataset::PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at
           "lengths", "an int64 tensor of shape (N)",
           lengths_.defined() ? shape_string(lengths_.sizes()) : "an undefined tensor");
   require(size() >= 1, "lengths", "of at least one example", size());
+  lengths_ = lengths_.contiguous();  // length() reads it by pointer
   const int64_t shortest = lengths_.min().item<int64_t>();
   require(shortest >= 1, "lengths", ">= 1 (an empty sequence has nothing to explain)", shortest);
   for (size_t i = 0; i < columns_.size(); ++i) {
     const at::Tensor& values = columns_[i].values;
     const std::string name = fmt::format("columns[{}]", i);
     require(values.defined() && values.dim() >= 1 && values.size(0) == size(), name,
-            fmt::format("of {} examples", size()), shape_string(values.sizes()));
+            fmt::format("of {} examples", size()),
+            values.defined() ? shape_string(values.sizes()) : "an undefined tensor");
     require(!columns_[i].is_sequence ||
                 (values.dim() >= 2 && values.size(1) >= lengths_.max().item<int64_t>()),
             name, "as long as the longest example", shape_string(values.sizes()));
@@ -90,7 +92,8 @@ std::vector<int64_t> shuffled(int64_t size, at::Generator generator) {
   return {first, first + size};
 }
 
-std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, int64_t batch_size) {
+std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order,
+                                             int64_t batch_size) {
   require(batch_size >= 1, "batch_size", ">= 1", batch_size);
   std::vector<std::vector<int64_t>> batches;
   for (auto begin = order.begin(); begin != order.end();) {

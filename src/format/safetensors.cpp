@@ -18,10 +18,18 @@ constexpr uint64_t kLargestHeader = 100'000'000;
 
 const std::map<std::string, at::ScalarType>& dtypes() {
   static const std::map<std::string, at::ScalarType> known = {
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16},
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
       {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
       {"U8", at::kByte},    {"BOOL", at::kBool}};
   return known;
+}
+
+// A value in a message; dumping nested ones recurses, which a hostile header could drive off the
+// stack.
+std::string shown(const json& value) {
+  const auto nests = [](const json& item) { return item.is_structured(); };
+  const bool nested = value.is_structured() && std::any_of(value.begin(), value.end(), nests);
+  return nested ? "nested values" : value.dump();
 }
 
 struct Entry {
@@ -50,18 +58,21 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
   const json& offsets = value["data_offsets"];
   const auto is_size = [](const json& j) { return j.is_number_unsigned(); };
   if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), is_size)) {
-    throw fail(fmt::format("shape has to be a list of sizes, but got {}", shape.dump()));
+    throw fail(fmt::format("shape has to be a list of sizes, but got {}", shown(shape)));
   }
   if (!offsets.is_array() || offsets.size() != 2 ||
       !std::all_of(offsets.begin(), offsets.end(), is_size)) {
-    throw fail(fmt::format("data_offsets has to be [begin, end], but got {}", offsets.dump()));
+    throw fail(fmt::format("data_offsets has to be [begin, end], but got {}", shown(offsets)));
   }
   Entry entry{name, dtype->second, {}, offsets[0], offsets[1]};
   uint64_t bytes = c10::elementSize(entry.dtype);
+  uint64_t extent =
+      bytes;  // what strides are computed from, where an empty dimension counts as one
   for (const json& size : shape) {
     entry.shape.push_back(size.get<int64_t>());
-    if (size.get<uint64_t>() > INT64_MAX || bytes > INT64_MAX ||
-        __builtin_mul_overflow(bytes, size.get<uint64_t>(), &bytes)) {
+    bytes *= size.get<uint64_t>();
+    if (__builtin_mul_overflow(extent, std::max<uint64_t>(size.get<uint64_t>(), 1), &extent) ||
+        extent > INT64_MAX) {
       throw fail(fmt::format("shape {} overflows", shape.dump()));
     }
   }
@@ -93,7 +104,8 @@ Safetensors load_safetensors(const std::string& path) {
   }
   if (header_size > kLargestHeader || header_size > file_size - sizeof header_size) {
     throw FileError(path, fmt::format("is truncated or no safetensors file: its header of {} bytes "
-                                      "does not fit the file's {} bytes", header_size, file_size));
+                                      "does not fit the file's {} bytes",
+                                      header_size, file_size));
   }
   std::string text(header_size, '\0');
   in.read(text.data(), static_cast<std::streamsize>(header_size));
@@ -110,7 +122,8 @@ Safetensors load_safetensors(const std::string& path) {
     }
     if (!value.is_object()) throw FileError(path, "__metadata__ has to be an object");
     for (const auto& [key, item] : value.items()) {
-      if (!item.is_string()) throw FileError(path, fmt::format("__metadata__ '{}' has to be text", key));
+      if (!item.is_string())
+        throw FileError(path, fmt::format("__metadata__ '{}' has to be text", key));
       result.metadata[key] = item.get<std::string>();
     }
   }
@@ -122,17 +135,20 @@ Safetensors load_safetensors(const std::string& path) {
   for (const Entry& entry : entries) {
     if (entry.begin != expected) {
       throw FileError(path, fmt::format("tensor '{}' begins at byte {} of the data, not at {}: "
-                                        "ranges overlap or leave a hole", entry.name, entry.begin, expected));
+                                        "ranges overlap or leave a hole",
+                                        entry.name, entry.begin, expected));
     }
     expected = entry.end;
   }
   if (expected != data_size) {
     throw FileError(path, fmt::format("is truncated or has surplus bytes: the header describes {} "
-                                      "bytes of data, the file holds {}", expected, data_size));
+                                      "bytes of data, the file holds {}",
+                                      expected, data_size));
   }
   for (const Entry& entry : entries) {
     at::Tensor tensor = at::empty(entry.shape, at::TensorOptions(entry.dtype));
-    in.read(static_cast<char*>(tensor.data_ptr()), static_cast<std::streamsize>(entry.end - entry.begin));
+    in.read(static_cast<char*>(tensor.data_ptr()),
+            static_cast<std::streamsize>(entry.end - entry.begin));
     result.tensors.emplace(entry.name, std::move(tensor));
   }
   if (!in) throw FileError(path, "cannot be read to its end");
@@ -154,16 +170,23 @@ void save_safetensors(const std::string& path, const std::map<std::string, at::T
             "of a dtype that safetensors knows", c10::toString(tensor.scalar_type()));
     data.push_back(tensor.detach().to(at::kCPU).contiguous());
     const uint64_t end = offset + data.back().nbytes();
-    header[name] = {{"dtype", dtype->first}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    header[name] = {
+        {"dtype", dtype->first}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::type_error& error) {
+    throw ArgumentError("tensors' names and metadata", "UTF-8 text", error.what());
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the format aligns the data to 8 bytes
   write_file(path, [&](std::ostream& out) {
     const uint64_t size = text.size();
     out.write(reinterpret_cast<const char*>(&size), sizeof size) << text;
     for (const at::Tensor& tensor : data) {
-      out.write(static_cast<const char*>(tensor.data_ptr()), static_cast<std::streamsize>(tensor.nbytes()));
+      out.write(static_cast<const char*>(tensor.data_ptr()),
+                static_cast<std::streamsize>(tensor.nbytes()));
     }
   });
 }

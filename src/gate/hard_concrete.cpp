@@ -51,8 +51,8 @@ at::Tensor HardConcrete::sample(const at::Tensor& logits, at::Generator generato
   const at::Tensor u =
       at::rand(logits.sizes(), std::move(generator), logits.options().requires_grad(false))
           .clamp(1e-7, 1.0 - 1e-7);
-  const at::Tensor s = at::sigmoid(
-      (at::log(u) - at::log1p(-u) + logits + options_.location_bias) / options_.tau);
+  const at::Tensor s =
+      at::sigmoid((at::log(u) - at::log1p(-u) + logits + options_.location_bias) / options_.tau);
   const at::Tensor z = (s * (options_.upper - options_.lower) + options_.lower).clamp(0.0, 1.0);
   if (!options_.straight_through) return z;
   return z + (z.gt(0.5).to(z.scalar_type()) - z).detach();

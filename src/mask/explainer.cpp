@@ -52,6 +52,7 @@ std::vector<SiteShape> shapes_of(const ExplainerOptions& options, const Recordin
   for (size_t depth = 0; depth < options.sites.size(); ++depth) {
     const Positions& positions = positions_of(options, static_cast<int64_t>(depth));
     const at::Tensor& state = recording.state(options.sites[depth]);
+    check_finite(fmt::format("state at '{}'", options.sites[depth]), state);
     const at::Tensor features = positions.features(state);
     check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
     shapes.push_back({features.size(2), positions.channels(state)});
@@ -92,8 +93,8 @@ Explainer::Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Ca
       check_shape(fmt::format("baseline.vectors[{}]", depth), given[depth], {start.size(0)});
       start.copy_(given[depth].detach());
     }
-    baselines_.push_back(register_parameter(fmt::format("baseline{}", depth), start,
-                                            options_.baseline.learned));
+    baselines_.push_back(
+        register_parameter(fmt::format("baseline{}", depth), start, options_.baseline.learned));
   }
 }
 
@@ -115,9 +116,7 @@ Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const R
   }
 }
 
-const Positions& Explainer::positions(int64_t depth) const {
-  return positions_of(options_, depth);
-}
+const Positions& Explainer::positions(int64_t depth) const { return positions_of(options_, depth); }
 
 int64_t Explainer::masked_depth(int64_t depth) const {
   require(depth >= 0 && depth < depths(), "depth", fmt::format("in 0..{}", depths() - 1), depth);
@@ -146,10 +145,13 @@ std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& bat
                                     const std::vector<int64_t>& depths, Draw draw,
                                     at::Generator generator) const {
   require(!depths.empty(), "depths", "at least one", "none");
+  for (const int64_t depth : depths) masked_depth(depth);  // throws where there is no such depth
+  require(draw != Draw::sample || generator.defined(), "generator", "given, to sample", "none");
   const bool cumulative = options_.masking == Masking::input;
   const int64_t deepest = *std::max_element(depths.begin(), depths.end());
-  const at::Tensor fixed = batch.groups.defined() ? batch.mask.logical_and(batch.groups.ge(0)).logical_not()
-                                                  : batch.mask.logical_not();
+  const at::Tensor fixed = batch.groups.defined()
+                               ? batch.mask.logical_and(batch.groups.ge(0)).logical_not()
+                               : batch.mask.logical_not();
   std::vector<Gates> by_depth(static_cast<size_t>(deepest) + 1);
   for (int64_t depth = 0; depth <= deepest; ++depth) {
     const bool wanted = std::find(depths.begin(), depths.end(), depth) != depths.end();
@@ -203,6 +205,7 @@ std::vector<at::Tensor> Explainer::gate_parameters() const {
 }
 
 std::vector<std::string> Explainer::own_parameters(int64_t depth) const {
+  masked_depth(depth);  // throws where there is no such depth
   if (options_.masking == Masking::input) return {};
   std::vector<std::string> names = {fmt::format("baseline{}", depth)};
   for (const auto& item : probes_[depth]->named_parameters()) {

@@ -20,7 +20,8 @@ at::Tensor kl(const at::Tensor& p, const at::Tensor& q) {
 
 }  // namespace
 
-KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask) {
+KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
+                         const at::Tensor& mask) {
   check_shape("truth", truth, mask.sizes());
   check_shape("attribution", attribution, mask.sizes());
   const auto check_values = [](const char* name, const at::Tensor& values) {
@@ -35,7 +36,8 @@ KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
   const at::Tensor p = normalised(truth, mask).index({counts});
   const at::Tensor q = normalised(attribution, mask).index({counts});
   const at::Tensor m = (p + q) / 2;
-  return {kl(p, q).mean().item<double>(), ((kl(p, m) + kl(q, m)) / 2).mean().item<double>(), p.size(0)};
+  return {kl(p, q).mean().item<double>(), ((kl(p, m) + kl(q, m)) / 2).mean().item<double>(),
+          p.size(0)};
 }
 
 }  // namespace diffmask

@@ -30,7 +30,8 @@ class RecordingTap : public Tap {
 // Hands out copies for the same reason: the caller's state is not the model's to write into.
 class ReplacingTap : public Tap {
  public:
-  explicit ReplacingTap(const std::vector<Replacement>& replacements) : replacements_(replacements) {}
+  explicit ReplacingTap(const std::vector<Replacement>& replacements)
+      : replacements_(replacements) {}
 
   at::Tensor operator()(const std::string& site, const at::Tensor& state) override {
     for (const Replacement& replacement : replacements_) {

@@ -12,10 +12,11 @@ StagedModel::StagedModel(std::shared_ptr<torch::nn::Module> module, std::vector<
   for (const Stage& stage : stages_) {
     const auto same = [&](const Stage& other) { return other.name == stage.name; };
     require(!stage.name.empty(), "a stage's name", "not empty", "''");
-    require(std::count_if(stages_.begin(), stages_.end(), same) == 1, "a stage's name",
-            "used once", fmt::format("'{}' twice", stage.name));
+    require(std::count_if(stages_.begin(), stages_.end(), same) == 1, "a stage's name", "used once",
+            fmt::format("'{}' twice", stage.name));
     require(stage.forward != nullptr, fmt::format("stage '{}'", stage.name), "a function", "none");
-    if (&stage != &stages_.back()) sites_.push_back({stage.name, static_cast<int64_t>(sites_.size())});
+    if (&stage != &stages_.back())
+      sites_.push_back({stage.name, static_cast<int64_t>(sites_.size())});
   }
 }
 

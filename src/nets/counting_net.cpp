@@ -11,8 +11,8 @@ namespace nn = torch::nn;
 CountingNet::CountingNet(at::Generator generator) {
   embedding_input_ = register_module("embedding_input", nn::Embedding(10, 64));
   embedding_query_ = register_module("embedding_query", nn::Embedding(10, 64));
-  encoder_ = register_module("encoder", nn::Sequential(nn::Linear(192, 64), nn::Tanh(),
-                                                       nn::Linear(64, 2)));
+  encoder_ = register_module("encoder",
+                             nn::Sequential(nn::Linear(192, 64), nn::Tanh(), nn::Linear(64, 2)));
   gru_ = register_module("gru", nn::GRU(nn::GRUOptions(2, 64).batch_first(true)));
   head_ = register_module("head", nn::Linear(64, 1));
   initialise(*this, std::move(generator));

@@ -22,9 +22,10 @@ void load_weights(torch::nn::Module& module, const std::string& path) {
   for (const auto& [name, tensor] : own) {
     const at::Tensor& stored = file.at(name);
     if (stored.sizes() != tensor.sizes() || stored.scalar_type() != tensor.scalar_type()) {
-      throw FileError(path, fmt::format("tensor '{}' has to be {} {}, but is {} {}", name,
-                                        c10::toString(tensor.scalar_type()), shape_string(tensor.sizes()),
-                                        c10::toString(stored.scalar_type()), shape_string(stored.sizes())));
+      throw FileError(
+          path, fmt::format("tensor '{}' has to be {} {}, but is {} {}", name,
+                            c10::toString(tensor.scalar_type()), shape_string(tensor.sizes()),
+                            c10::toString(stored.scalar_type()), shape_string(stored.sizes())));
     }
   }
   for (const auto& [name, tensor] : file.tensors) {

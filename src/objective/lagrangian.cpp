@@ -31,8 +31,12 @@ at::Tensor penalty(const at::Tensor& log_keep, const at::Tensor& mask,
                    const PenaltyOptions& options) {
   at::Tensor cost;
   switch (options.form) {
-    case PenaltyOptions::Form::expected_l0: cost = log_keep.exp(); break;
-    case PenaltyOptions::Form::log_expected_l0: cost = log_keep; break;
+    case PenaltyOptions::Form::expected_l0:
+      cost = log_keep.exp();
+      break;
+    case PenaltyOptions::Form::log_expected_l0:
+      cost = log_keep;
+      break;
     case PenaltyOptions::Form::keep_log_odds:
       cost = log_odds(log_keep).clamp(options.lower, options.upper);
       break;

@@ -9,7 +9,8 @@ namespace diffmask {
 
 void DualAscentOptions::validate() const {
   require(std::isfinite(maximum) && maximum > 0, "maximum", "> 0", maximum);
-  require(initial >= 0 && initial <= maximum, "initial", fmt::format("in [0, {}]", maximum), initial);
+  require(initial >= 0 && initial <= maximum, "initial", fmt::format("in [0, {}]", maximum),
+          initial);
   require(form == Form::clamp || initial > 0, "initial", "> 0 with softplus", initial);
   require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
   require(std::isfinite(clip) && clip > 0, "clip", "> 0", clip);
@@ -22,7 +23,8 @@ DualAscent::DualAscent(int64_t depths, double epsilon, DualAscentOptions options
   require(std::isfinite(epsilon) && epsilon > 0, "epsilon", "> 0", epsilon);
   const bool softplus = options_.form == DualAscentOptions::Form::softplus;
   // The inverse of softplus, log(e^x - 1), in a form that does not overflow.
-  const double start = softplus ? options_.initial + std::log(-std::expm1(-options_.initial)) : options_.initial;
+  const double start =
+      softplus ? options_.initial + std::log(-std::expm1(-options_.initial)) : options_.initial;
   values_.assign(static_cast<size_t>(depths), start);
 }
 
@@ -37,7 +39,8 @@ void DualAscent::update(int64_t depth, double divergence) {
       std::clamp((divergence - epsilon_) / epsilon_, -options_.clip, options_.clip);
   double& value = values_.at(static_cast<size_t>(depth));
   const bool clamp = options_.form == DualAscentOptions::Form::clamp;
-  value = std::clamp(value + options_.rate * violation, clamp ? 0.0 : -options_.maximum, options_.maximum);
+  value = std::clamp(value + options_.rate * violation, clamp ? 0.0 : -options_.maximum,
+                     options_.maximum);
 }
 
 }  // namespace diffmask

@@ -15,8 +15,8 @@ void MlpProbeOptions::validate() const {
 WeightNormLinear::WeightNormLinear(int64_t in, int64_t out, at::Generator generator) {
   const double range = 1.0 / std::sqrt(static_cast<double>(in));
   const at::Tensor weight = at::empty({out, in}).uniform_(-range, range, generator);
-  direction_ = register_parameter("direction", weight);
   norm_ = register_parameter("norm", weight.norm(2, {1}, /*keepdim=*/true));
+  direction_ = register_parameter("direction", weight);
   bias = register_parameter("bias", at::empty({out}).uniform_(-range, range, generator));
 }
 
@@ -30,7 +30,8 @@ MlpProbe::MlpProbe(int64_t features, MlpProbeOptions options, at::Generator gene
   require(features >= 1, "features", ">= 1", features);
   const int64_t size =
       options_.hidden_size > 0 ? options_.hidden_size : std::max<int64_t>(features / 4, 32);
-  hidden_ = register_module("hidden", std::make_shared<WeightNormLinear>(features, size, generator));
+  hidden_ =
+      register_module("hidden", std::make_shared<WeightNormLinear>(features, size, generator));
   out_ = register_module("out", std::make_shared<WeightNormLinear>(size, 1, generator));
   at::NoGradGuard no_grad;
   if (options_.bound > 0) {

@@ -45,7 +45,8 @@ Callback progress_bar(std::string title, std::FILE* out, int64_t every) {
       line += fmt::format(", D {:.4f}, keep {:.1f}%", divergence, 100 * keep);
     }
     // A terminal's line is written over, and cleared to its end.
-    fmt::print(out, "{}{}{}", terminal ? "\r" : "", line, terminal ? (last ? "\033[K\n" : "\033[K") : "\n");
+    fmt::print(out, "{}{}{}", terminal ? "\r" : "", line,
+               terminal ? (last ? "\033[K\n" : "\033[K") : "\n");
     std::fflush(out);
     return Action::proceed;
   };

@@ -20,8 +20,8 @@ std::string Summary::full_report() const {
   size_t width = 4;
   for (const DepthSummary& depth : depths) width = std::max(width, depth.site.size());
   std::string text = brief_report() + "\n";
-  text += fmt::format("  {:<{}}  {:>8}  {:>6}  {:>8}  {:>6}  {:>8}  {:>6}  {:>5}  {}\n", "site", width,
-                      "D", "keep", "D hard", "keep", "D<=eps", "lambda", "step", "feasible");
+  text += fmt::format("  {:<{}}  {:>8}  {:>6}  {:>8}  {:>6}  {:>8}  {:>6}  {:>5}  {}\n", "site",
+                      width, "D", "keep", "D hard", "keep", "D<=eps", "lambda", "step", "feasible");
   for (const DepthSummary& depth : depths) {
     const DepthEvaluation& v = depth.validation;
     text += fmt::format(

@@ -40,9 +40,9 @@ void SupervisedOptions::validate() const {
   require(pool >= 1, "pool", ">= 1", pool);
 }
 
-SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward, const Loss& loss,
-                                   const Dataset& training, const Dataset& validation,
-                                   const SupervisedOptions& options,
+SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward,
+                                   const Loss& loss, const Dataset& training,
+                                   const Dataset& validation, const SupervisedOptions& options,
                                    const std::vector<Callback>& callbacks) {
   options.validate();
   const auto began = std::chrono::steady_clock::now();
@@ -86,12 +86,14 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
              loss(forward(batch.inputs), batch.labels).item<double>();
     }
     const double mean = sum / static_cast<double>(validation.size());
-    if (!std::isfinite(mean)) throw Error(fmt::format("the validation loss of epoch {} is {}", epoch, mean));
+    if (!std::isfinite(mean))
+      throw Error(fmt::format("the validation loss of epoch {} is {}", epoch, mean));
     if (mean >= best.loss) continue;
     best.epoch = epoch;
     best.loss = mean;
     best_parameters.clear();
-    for (const at::Tensor& parameter : parameters) best_parameters.push_back(parameter.detach().clone());
+    for (const at::Tensor& parameter : parameters)
+      best_parameters.push_back(parameter.detach().clone());
   }
   at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters.size(); ++i) {

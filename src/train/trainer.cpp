@@ -116,8 +116,8 @@ class Run {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
   }
 
-  // Minimises D over the baselines alone, under masks that keep each position with a probability that
-  // is itself uniform on (0, 1): no keep rate is a surprise later.
+  // Minimises D over the baselines alone, under masks that keep each position with a probability
+  // that is itself uniform on (0, 1): no keep rate is a surprise later.
   void warm_up() {
     if (options_.warm_up == 0 || !explainer_.options().baseline.learned) return;
     torch::optim::Adam optimiser(explainer_.baselines(),
@@ -142,7 +142,8 @@ class Run {
     const int64_t depths = explainer_.depths();
     int64_t first = 0;
     switch (options_.schedule) {
-      case TrainerOptions::Schedule::all: break;
+      case TrainerOptions::Schedule::all:
+        break;
       case TrainerOptions::Schedule::random:
         return {at::randint(depths, {1}, schedule_, at::TensorOptions(at::kLong)).item<int64_t>()};
       case TrainerOptions::Schedule::top_down:
@@ -165,7 +166,8 @@ class Run {
                       multipliers_.multiplier(depth), options_.epsilon);
   }
 
-  at::Tensor divergence(const RecordedBatches::Item& item, int64_t depth, const at::Tensor& z) const {
+  at::Tensor divergence(const RecordedBatches::Item& item, int64_t depth,
+                        const at::Tensor& z) const {
     const at::Tensor masked = explainer_.masked_output(model_, item.recording, depth, z);
     const at::Tensor rows = options_.divergence(item.recording.output(), masked);
     check_shape("divergence(original, masked)", rows, {item.batch.size()});
@@ -241,7 +243,8 @@ class Run {
     return now;
   }
 
-  // Smaller is better: first the violation, under the expected gate and the hard mask, then what is kept.
+  // Smaller is better: first the violation, under the expected gate and the hard mask, then what is
+  // kept.
   std::pair<double, double> score(const DepthEvaluation& depth) const {
     const double worst = std::max(depth.divergence, depth.hard_divergence);
     return {std::max(worst - options_.epsilon, 0.0), depth.keep};
@@ -347,7 +350,8 @@ std::vector<DepthEvaluation> evaluate(const FrozenModel& model, const Explainer&
     examples += batch.size();
   }
   for (DepthEvaluation& sum : sums) {
-    for (double* value : {&sum.divergence, &sum.hard_divergence, &sum.keep, &sum.hard_keep, &sum.within}) {
+    for (double* value :
+         {&sum.divergence, &sum.hard_divergence, &sum.keep, &sum.hard_keep, &sum.within}) {
       *value /= static_cast<double>(examples);
     }
   }

@@ -18,8 +18,8 @@ struct Attribution {
   at::Tensor keep;    ///< (B, P, D) bool: the method's own choice of what the decision needs
   at::Tensor mask;    ///< (B, P) bool: the positions that were explained
 
-  /// The depths at which a position is still needed, counted by probability: the sum of the scores over
-  /// depths (De Cao et al. 2020, section 5). Shape: (B, P).
+  /// The depths at which a position is still needed, counted by probability: the sum of the scores
+  /// over depths (De Cao et al. 2020, section 5). Shape: (B, P).
   at::Tensor depths_survived() const { return scores.sum(2); }
 };
 
@@ -27,8 +27,8 @@ class Attributor {
  public:
   virtual ~Attributor() = default;
 
-  /// Explains the model's output on each example of the batch. Throws ArgumentError for a batch that is
-  /// not valid (Batch::validate) or does not fit the model.
+  /// Explains the model's output on each example of the batch. Throws ArgumentError for a batch
+  /// that is not valid (Batch::validate) or does not fit the model.
   virtual Attribution attribute(const Batch& batch) const = 0;
 };
 

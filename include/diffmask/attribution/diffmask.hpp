@@ -24,9 +24,9 @@ class DiffMask : public Attributor {
   /// Throws ArgumentError for options that are not valid or sites that the model does not have.
   explicit DiffMask(std::shared_ptr<const FrozenModel> model, ExplainerOptions options = {});
 
-  /// Trains probes and baselines on `training`; keeps what is best on `validation` (see `train`). The
-  /// per-sample form has no probe to carry over to other data: it is fitted to `training`, the very
-  /// examples to be explained, and is validated on them.
+  /// Trains probes and baselines on `training`; keeps what is best on `validation` (see `train`).
+  /// The per-sample form has no probe to carry over to other data: it is fitted to `training`, the
+  /// very examples to be explained, and is validated on them.
   Summary fit(const Dataset& training, const Dataset& validation, const TrainerOptions& options,
               const std::vector<Callback>& callbacks = {});
 
@@ -34,8 +34,8 @@ class DiffMask : public Attributor {
   Summary fit(const Dataset& data, const TrainerOptions& options,
               const std::vector<Callback>& callbacks = {});
 
-  /// scores = P(z != 0), over all depths up to each for input gating; keep = scores > 0.5. One pass of
-  /// the model, no randomness. Throws Error before `fit` or `load`.
+  /// scores = P(z != 0), over all depths up to each for input gating; keep = scores > 0.5. One pass
+  /// of the model, no randomness. Throws Error before `fit` or `load`.
   Attribution attribute(const Batch& batch) const override;
 
   /// The model's output with a depth's site masked by z. Shape: z (B, P), in [0, 1].

@@ -2,8 +2,8 @@
 /// \file
 /// Errors that name what is wrong, the rule it breaks, and the value that broke it.
 ///
-/// Every error of the library reads "<argument> has to be <rule>, but got <value>", and is thrown as
-/// early as possible: before anything is computed, written or changed.
+/// Every error of the library reads "<argument> has to be <rule>, but got <value>", and is thrown
+/// as early as possible: before anything is computed, written or changed.
 
 #include <fmt/format.h>
 

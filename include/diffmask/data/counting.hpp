@@ -1,11 +1,11 @@
 #pragma once
 /// \file
-/// The counting task of De Cao et al. 2020 (section 4.1), whose true attribution is known: are there more
-/// n than m among the digits?
+/// The counting task of De Cao et al. 2020 (section 4.1), whose true attribution is known: are
+/// there more n than m among the digits?
 ///
-/// A query (n, m) of two different digits; 1 to 10 digits, each with probability 1/4 the one, with 1/4
-/// the other query digit, and any of the other eight with 1/16; the label is 1 iff #n > #m. What decides
-/// are the positions that hold n or m, all alike.
+/// A query (n, m) of two different digits; 1 to 10 digits, each with probability 1/4 the one, with
+/// 1/4 the other query digit, and any of the other eight with 1/16; the label is 1 iff #n > #m.
+/// What decides are the positions that hold n or m, all alike.
 
 #include <ATen/core/Generator.h>
 

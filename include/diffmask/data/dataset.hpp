@@ -78,7 +78,8 @@ std::vector<int64_t> shuffled(int64_t size, at::Generator generator);
 /// `order` cut into batches, the last one maybe smaller.
 std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, int64_t batch_size);
 
-/// All examples in batches of like lengths, which waste little on padding; the same batches each time.
+/// All examples in batches of like lengths, which waste little on padding; the same batches each
+/// time.
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size);
 
 }  // namespace diffmask

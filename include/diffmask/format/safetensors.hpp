@@ -1,12 +1,15 @@
 #pragma once
 /// \file
-/// The safetensors format: an 8-byte little-endian header length, a JSON header, the tensors' bytes.
+/// The safetensors format: an 8-byte little-endian header length, a JSON header, the tensors'
+/// bytes.
 ///
-///     { "__metadata__": {"key": "text"}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} }
+///     { "__metadata__": {"key": "text"}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets":
+///     [0, 24]} }
 ///
-/// Source: the format's description at https://github.com/huggingface/safetensors. Files are read with
-/// suspicion: the header's size, every dtype, shape and offset are checked against the file's length
-/// before a byte of data is touched, and the ranges have to cover the data without holes or overlaps.
+/// Source: the format's description at https://github.com/huggingface/safetensors. Files are read
+/// with suspicion: the header's size, every dtype, shape and offset are checked against the file's
+/// length before a byte of data is touched, and the ranges have to cover the data without holes or
+/// overlaps.
 
 #include <ATen/core/Tensor.h>
 
@@ -16,7 +19,7 @@
 namespace diffmask {
 
 struct Safetensors {
-  std::map<std::string, at::Tensor> tensors;   ///< on the CPU, each with memory of its own
+  std::map<std::string, at::Tensor> tensors;    ///< on the CPU, each with memory of its own
   std::map<std::string, std::string> metadata;  ///< the header's "__metadata__"
 
   /// The tensor of this name; FileError with the nearest names when it is not there.
@@ -27,7 +30,8 @@ struct Safetensors {
 /// Reads F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL. Throws FileError on anything amiss.
 Safetensors load_safetensors(const std::string& path);
 
-/// Writes under a temporary name, then renames. Tensors may lie on any device; they are stored contiguously.
+/// Writes under a temporary name, then renames. Tensors may lie on any device; they are stored
+/// contiguously.
 void save_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// The hard concrete distribution (Louizos, Welling, Kingma: "Learning sparse neural networks through L0
-/// regularization", ICLR 2018, section 2.2), a stretched and clamped binary concrete:
+/// The hard concrete distribution (Louizos, Welling, Kingma: "Learning sparse neural networks
+/// through L0 regularization", ICLR 2018, section 2.2), a stretched and clamped binary concrete:
 ///
 ///     u ~ U(0,1),  s = sigmoid((log u - log(1-u) + logit) / tau),  z = clamp(s (r - l) + l, 0, 1)
 ///
@@ -22,11 +22,12 @@
 namespace diffmask {
 
 struct HardConcreteOptions {
-  double tau = 0.2;            ///< temperature, > 0 (De Cao et al. 2020); GraphMask: 1/3
-  double lower = -0.2;         ///< l, < 0: the stretch that puts mass on z = 0
-  double upper = 1.0;          ///< r, >= 1; above 1 there is mass on z = 1 too (Louizos et al.: 1.1)
+  double tau = 0.2;     ///< temperature, > 0 (De Cao et al. 2020); GraphMask: 1/3
+  double lower = -0.2;  ///< l, < 0: the stretch that puts mass on z = 0
+  double upper = 1.0;   ///< r, >= 1; above 1 there is mass on z = 1 too (Louizos et al.: 1.1)
   double location_bias = 0.0;  ///< added to every logit; GraphMask: 3
-  bool straight_through = false;  ///< forward 1[z > 0.5], backward as z (GraphMask, Schlichtkrull et al. 2021)
+  bool straight_through =
+      false;  ///< forward 1[z > 0.5], backward as z (GraphMask, Schlichtkrull et al. 2021)
 
   void validate() const;
 };
@@ -34,7 +35,9 @@ struct HardConcreteOptions {
 namespace hard_concrete {
 
 inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-inline double log_sigmoid(double x) { return std::fmin(x, 0.0) - std::log1p(std::exp(-std::fabs(x))); }
+inline double log_sigmoid(double x) {
+  return std::fmin(x, 0.0) - std::log1p(std::exp(-std::fabs(x)));
+}
 // A tensor's sigmoid and log_sigmoid are found in its own namespace, at.
 
 /// log(c / (1 - c)) at z = x, where c = (x - l) / (r - l); infinite at x = 1 for r = 1.
@@ -68,7 +71,8 @@ Scalar p_one(const HardConcreteOptions& o, const Scalar& logit) {
 
 /// E[z]. Its integral has no elementary form for a general tau. With t = log(c / (1-c)) for x,
 ///     E[z] = (r - l) * integral of sigmoid(logit - tau t) sigmoid'(t) dt  between z = 0 and z = 1,
-/// and 64 Gauss-Legendre points give it to an absolute error under 1e-7 (tested against a million points).
+/// and 64 Gauss-Legendre points give it to an absolute error under 1e-7 (tested against a million
+/// points).
 double mean(const HardConcreteOptions& o, double logit);
 at::Tensor mean(const HardConcreteOptions& o, const at::Tensor& logit);
 

@@ -28,11 +28,11 @@ enum class Masking { input, hidden };
 
 struct ExplainerOptions {
   Masking masking = Masking::hidden;
-  std::vector<std::string> sites;     ///< the depths, in execution order; none: all of the model's
-  std::vector<Positions> positions;   ///< one for all sites, or one a site; none: sequences
-  bool per_sample = false;            ///< free logits an example and depth in place of probes
-  MlpProbeOptions probe;              ///< of the amortised form
-  FreeLogitsOptions free_logits;      ///< of the per-sample form
+  std::vector<std::string> sites;    ///< the depths, in execution order; none: all of the model's
+  std::vector<Positions> positions;  ///< one for all sites, or one a site; none: sequences
+  bool per_sample = false;           ///< free logits an example and depth in place of probes
+  MlpProbeOptions probe;             ///< of the amortised form
+  FreeLogitsOptions free_logits;     ///< of the per-sample form
   HardConcreteOptions gate;
   BaselineOptions baseline;
 

@@ -3,7 +3,8 @@
 /// Where a state's positions are: which parts of a tensor share one gate.
 ///
 ///     sequence  (B, T, F)     position t:         state[b, t, :]
-///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p], row by row,
+///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p], row
+///     by row,
 ///                             patches of p x p cells, p = 1: single cells
 ///
 /// Sets of positions that share a gate beyond that (the sub-words of a word) are Batch::groups.
@@ -22,7 +23,8 @@ struct Positions {
   /// What a probe reads of each position. Shape: state -> (B, P, F); image: F = C p p.
   at::Tensor features(const at::Tensor& state) const;
 
-  /// One number a position, brought to a shape that broadcasts against `state`. Shape: values (B, P).
+  /// One number a position, brought to a shape that broadcasts against `state`. Shape: values (B,
+  /// P).
   at::Tensor expand(const at::Tensor& values, const at::Tensor& state) const;
 
   /// One number a channel likewise. Shape: vector (F), or (C) for an image.

@@ -16,8 +16,10 @@ struct KnownAnswer {
   int64_t rows = 0;           ///< rows with a truth; the others are left out
 };
 
-/// Shape: truth, attribution (B, P), both >= 0; mask (B, P) bool. A row whose attribution is 0 everywhere
-/// counts as uniform. ArgumentError for negative or non-finite values, or no row that counts.
-KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask);
+/// Shape: truth, attribution (B, P), both >= 0; mask (B, P) bool. A row whose attribution is 0
+/// everywhere counts as uniform. ArgumentError for negative or non-finite values, or no row that
+/// counts.
+KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
+                         const at::Tensor& mask);
 
 }  // namespace diffmask

@@ -2,13 +2,14 @@
 /// \file
 /// The seam everything is built on: record once, resume anywhere.
 ///
-///     record(inputs, sites)           ->  f(x), the states h at the sites, what later steps still need
-///     resume(recording, site, state)  ->  f with that state in place of h; only what depends on it runs
+///     record(inputs, sites)           ->  f(x), the states h at the sites, what later steps still
+///     need resume(recording, site, state)  ->  f with that state in place of h; only what depends
+///     on it runs
 ///
-/// so that resume(r, s, r.state(s)) == r.output() for every site s. A recording is a value: there are no
-/// hooks and no global state, so many threads may record and resume one model at once. The model is
-/// never changed: parameters, buffers and flags are the same bits before and after, also when an
-/// exception passes.
+/// so that resume(r, s, r.state(s)) == r.output() for every site s. A recording is a value: there
+/// are no hooks and no global state, so many threads may record and resume one model at once. The
+/// model is never changed: parameters, buffers and flags are the same bits before and after, also
+/// when an exception passes.
 
 #include <ATen/core/Tensor.h>
 
@@ -59,9 +60,9 @@ class FrozenModel {
   /// Runs the model once without a graph and keeps the states at `sites`; none named: at all.
   Recording record(const Inputs& inputs, const std::vector<std::string>& sites = {}) const;
 
-  /// Runs what depends on the site, with `state` in place of what was there. Gradients flow to `state`
-  /// if it requires them. Ask for them by torch::autograd::grad: backward() would also add to the
-  /// gradients of the model's own parameters, where those require any.
+  /// Runs what depends on the site, with `state` in place of what was there. Gradients flow to
+  /// `state` if it requires them. Ask for them by torch::autograd::grad: backward() would also add
+  /// to the gradients of the model's own parameters, where those require any.
   at::Tensor resume(const Recording& recording, const std::string& site,
                     const at::Tensor& state) const;
 
@@ -81,9 +82,10 @@ class FrozenModel {
  protected:
   FrozenModel() = default;
 
-  /// f(x) of the recording's inputs, handing each site's state to `tap` in execution order and running
-  /// on with what it gives back. With `first`, the sites before it do not matter: what runs before may be
-  /// skipped (`tap` is then called for `first` with an undefined state) or run without a graph.
+  /// f(x) of the recording's inputs, handing each site's state to `tap` in execution order and
+  /// running on with what it gives back. With `first`, the sites before it do not matter: what runs
+  /// before may be skipped (`tap` is then called for `first` with an undefined state) or run
+  /// without a graph.
   virtual at::Tensor run(const Recording& recording, const Site* first, Tap& tap) const = 0;
 
   std::vector<Site> sites_;

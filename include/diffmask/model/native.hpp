@@ -15,8 +15,8 @@ class NativeModel : public FrozenModel {
   std::map<std::string, at::Tensor> tensors() const override;
 
  protected:
-  /// Throws ArgumentError where the module, or one within, is in training mode: dropout would make every
-  /// pass another function. (Setting the mode here would change the user's model.)
+  /// Throws ArgumentError where the module, or one within, is in training mode: dropout would make
+  /// every pass another function. (Setting the mode here would change the user's model.)
   explicit NativeModel(std::shared_ptr<torch::nn::Module> module);
   void check_eval_mode() const;
 

@@ -4,8 +4,8 @@
 ///
 ///     h_0 = stage_0(x_0; x),  h_l = stage_l(h_{l-1}; x),  f(x) = h_L
 ///
-/// where x are the model's inputs (a later stage may need them again: a mask, a query) and x_0 the first.
-/// Every stage's output but the last's is a site.
+/// where x are the model's inputs (a later stage may need them again: a mask, a query) and x_0 the
+/// first. Every stage's output but the last's is a site.
 
 #include <functional>
 
@@ -24,8 +24,8 @@ struct Stage {
 
 class StagedModel : public NativeModel {
  public:
-  /// `module` owns what the stages use. ArgumentError for fewer than two stages, a name that is empty or
-  /// used twice, or a module in training mode.
+  /// `module` owns what the stages use. ArgumentError for fewer than two stages, a name that is
+  /// empty or used twice, or a module in training mode.
   StagedModel(std::shared_ptr<torch::nn::Module> module, std::vector<Stage> stages);
 
   /// One stage for each module of a `torch::nn::Sequential`, under its name there ("0", "1", ...).

@@ -20,8 +20,8 @@ class TappedModel : public NativeModel {
  public:
   using Forward = std::function<at::Tensor(const Inputs& inputs, Tap& tap)>;
 
-  /// `module` owns what `forward` uses; one pass over `example` finds the sites. A name tapped again in
-  /// a pass is a site of its own, "name#1", "name#2", ...
+  /// `module` owns what `forward` uses; one pass over `example` finds the sites. A name tapped
+  /// again in a pass is a site of its own, "name#1", "name#2", ...
   TappedModel(std::shared_ptr<torch::nn::Module> module, Forward forward, const Inputs& example);
 
  protected:

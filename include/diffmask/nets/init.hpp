@@ -1,14 +1,16 @@
 #pragma once
 /// \file
-/// Initial weights from a generator that is handed in: LibTorch's own constructors draw from a global one.
+/// Initial weights from a generator that is handed in: LibTorch's own constructors draw from a
+/// global one.
 
 #include <ATen/core/Generator.h>
 #include <torch/nn/module.h>
 
 namespace diffmask {
 
-/// Draws every parameter anew, in the order of their names' registration:
-/// matrices from U(-1/sqrt(fan in), 1/sqrt(fan in)), embeddings from N(0, 1), vectors (biases) are 0.
+/// Draws every parameter anew, its own before its children's:
+/// matrices from U(-1/sqrt(fan in), 1/sqrt(fan in)), embeddings from N(0, 1), vectors (biases) are
+/// 0.
 void initialise(torch::nn::Module& module, at::Generator generator);
 
 }  // namespace diffmask

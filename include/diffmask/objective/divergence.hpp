@@ -2,9 +2,9 @@
 /// \file
 /// Divergences D(original || masked), in nats, one a row.
 ///
-/// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers >= 0
-/// that is 0 where they agree. Any function of this type will do; these are the usual ones. The
-/// constraint is on the mean over the batch.
+/// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers
+/// >= 0 that is 0 where they agree. Any function of this type will do; these are the usual ones.
+/// The constraint is on the mean over the batch.
 
 #include <ATen/core/Tensor.h>
 

@@ -13,7 +13,7 @@ namespace diffmask {
 struct PenaltyOptions {
   /// R as a function of P = P(z != 0), or of the product of such over depths:
   enum class Form {
-    expected_l0,      ///< mean P: the paper's; its gradient in the logit, P(1-P), dies when all is open
+    expected_l0,  ///< mean P: the paper's; its gradient in the logit, P(1-P), dies when all is open
     log_expected_l0,  ///< mean log P: the public reference's; its gradient dies too, as 1-P
     keep_log_odds,    ///< mean clamp(log(P / (1-P)), lower, upper): linear in the logit, never dies
   };
@@ -25,9 +25,10 @@ struct PenaltyOptions {
   void validate() const;
 };
 
-/// R, a scalar. Shape: log_keep (B, P), log P(z != 0) of each position; mask (B, P) bool, the positions
-/// that count: their mean within a row, then the mean of rows.
-at::Tensor penalty(const at::Tensor& log_keep, const at::Tensor& mask, const PenaltyOptions& options);
+/// R, a scalar. Shape: log_keep (B, P), log P(z != 0) of each position; mask (B, P) bool, the
+/// positions that count: their mean within a row, then the mean of rows.
+at::Tensor penalty(const at::Tensor& log_keep, const at::Tensor& mask,
+                   const PenaltyOptions& options);
 
 /// Mean of the masked entries within each row, then over rows: how every keep rate is averaged.
 at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& mask);

@@ -17,9 +17,10 @@ namespace diffmask {
 struct DualAscentOptions {
   enum class Form { clamp, softplus };
   Form form = Form::clamp;
-  double initial = 5.0;    ///< lambda at the start, in [0, maximum] (reference: 1; Vision DiffMask: 20)
-  double rate = 1.0;       ///< step for a violation of eps, > 0 (reference: 0.3)
-  double clip = 1.0;       ///< largest relative violation that counts, > 0
+  double initial =
+      5.0;            ///< lambda at the start, in [0, maximum] (reference: 1; Vision DiffMask: 20)
+  double rate = 1.0;  ///< step for a violation of eps, > 0 (reference: 0.3)
+  double clip = 1.0;  ///< largest relative violation that counts, > 0
   double maximum = 200.0;  ///< largest lambda, > 0 (reference: 200)
 
   void validate() const;

@@ -1,7 +1,8 @@
 #pragma once
 /// \file
 /// The non-amortised probe: one free logit for every example and position, which reads no state.
-/// De Cao et al. 2020, section 3: without amortisation the mask may use hindsight; it is the control.
+/// De Cao et al. 2020, section 3: without amortisation the mask may use hindsight; it is the
+/// control.
 
 #include "diffmask/probe/probe.hpp"
 
@@ -22,7 +23,8 @@ class FreeLogits : public Probe {
   /// The logits of the examples of these numbers; ArgumentError for a number that has none.
   at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) override;
 
-  /// Clamps the logits themselves: clamping where they are read would end their gradient at the limit.
+  /// Clamps the logits themselves: clamping where they are read would end their gradient at the
+  /// limit.
   void project() override;
 
  private:

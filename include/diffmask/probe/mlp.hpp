@@ -4,7 +4,8 @@
 ///
 ///     a = w2 tanh(W1 h + b1) + b2,   logit = a   or   logit = bound tanh(a) + bias
 ///
-/// both linear maps with weight normalisation (Salimans and Kingma 2016), optionally after a layer norm.
+/// both linear maps with weight normalisation (Salimans and Kingma 2016), optionally after a layer
+/// norm.
 
 #include <ATen/core/Generator.h>
 
@@ -15,8 +16,8 @@ namespace diffmask {
 struct MlpProbeOptions {
   int64_t hidden_size = 0;    ///< 0: max(F / 4, 32), F the number of features; the paper: F / 4
   double initial_bias = 5.0;  ///< the logit to begin near; 5 is a keep probability of 0.995
-  double bound = 0.0;         ///< 0: raw logits; else bound * tanh(.) + a learned bias; the reference: 10
-  bool layer_norm = false;    ///< normalise the features of a position first
+  double bound = 0.0;  ///< 0: raw logits; else bound * tanh(.) + a learned bias; the reference: 10
+  bool layer_norm = false;  ///< normalise the features of a position first
 
   void validate() const;
 };

@@ -9,7 +9,8 @@ namespace diffmask {
 class Probe : public torch::nn::Module {
  public:
   /// logits = g_phi(h).
-  /// Shape: features (B, P, F); examples (B) int64, each example's number in its data set; result (B, P).
+  /// Shape: features (B, P, F); examples (B) int64, each example's number in its data set; result
+  /// (B, P).
   virtual at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) = 0;
 
   /// Brings the parameters back into their allowed set, if there is one; called after each update.

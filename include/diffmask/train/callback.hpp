@@ -17,9 +17,9 @@ enum class Action { proceed, stop };
 struct Progress {
   enum class Phase { warm_up, train };
   Phase phase = Phase::train;
-  int64_t step = 0, steps = 0;  ///< of this phase
-  double seconds = 0.0;         ///< since the run began
-  const StepRecord* record = nullptr;                         ///< in the training phase
+  int64_t step = 0, steps = 0;                               ///< of this phase
+  double seconds = 0.0;                                      ///< since the run began
+  const StepRecord* record = nullptr;                        ///< in the training phase
   const std::vector<DepthEvaluation>* validation = nullptr;  ///< when this step was validated
 };
 
@@ -28,8 +28,8 @@ using Callback = std::function<Action(const Progress&)>;
 /// A bar with the time left where `out` is a terminal; otherwise a plain line each `every` steps.
 Callback progress_bar(std::string title, std::FILE* out = stderr, int64_t every = 250);
 
-/// While it lives, Ctrl-C (SIGINT) asks the run to stop after the step at hand, so that what has been
-/// trained is kept; a second Ctrl-C ends the program. The old handler comes back at the end.
+/// While it lives, Ctrl-C (SIGINT) asks the run to stop after the step at hand, so that what has
+/// been trained is kept; a second Ctrl-C ends the program. The old handler comes back at the end.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -16,8 +16,8 @@
 namespace diffmask {
 
 struct BatchOptions {
-  int64_t batch_size = 64;          ///< examples a batch, >= 1
-  bool by_length = false;           ///< batches of like lengths: faster, but a batch is no random sample
+  int64_t batch_size = 64;  ///< examples a batch, >= 1
+  bool by_length = false;   ///< batches of like lengths: faster, but a batch is no random sample
   int64_t cache_bytes = 512 << 20;  ///< recordings beyond this are made anew each time, >= 0
 
   void validate() const;
@@ -30,8 +30,8 @@ class RecordedBatches {
     Recording recording;
   };
 
-  /// Cuts the data once; with a generator in random order, or batches of like lengths. Data and model
-  /// have to outlive this.
+  /// Cuts the data once; with a generator in random order, or batches of like lengths. Data and
+  /// model have to outlive this.
   RecordedBatches(const FrozenModel& model, const Dataset& data, std::vector<std::string> sites,
                   BatchOptions options, at::Generator generator = {});
 

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Training of a model itself, before it is frozen: minimises the mean of loss(f(x), label) by AdamW
-/// (Loshchilov and Hutter 2019) with linearly falling step size and clipped gradients.
+/// Training of a model itself, before it is frozen: minimises the mean of loss(f(x), label) by
+/// AdamW (Loshchilov and Hutter 2019) with linearly falling step size and clipped gradients.
 
 #include <torch/nn/module.h>
 
@@ -19,15 +19,15 @@ struct SupervisedOptions {
   double final_rate = 0.1;    ///< share of it at the end, in (0, 1]
   double weight_decay = 0.0;  ///< >= 0
   double clip_norm = 1.0;     ///< largest norm of all gradients together, > 0
-  int64_t pool = 1;           ///< batches are cut from pools of this many, sorted by length: less padding
+  int64_t pool = 1;  ///< batches are cut from pools of this many, sorted by length: less padding
   uint64_t seed = 0;
 
   void validate() const;
 };
 
 struct SupervisedSummary {
-  int64_t epoch = 0;            ///< whose parameters were kept: least validation loss
-  double loss = 0.0;            ///< its mean validation loss
+  int64_t epoch = 0;  ///< whose parameters were kept: least validation loss
+  double loss = 0.0;  ///< its mean validation loss
   double seconds = 0.0;
   bool interrupted = false;
 };
@@ -37,11 +37,11 @@ using Forward = std::function<at::Tensor(const Inputs& inputs)>;
 /// A scalar, the mean over the batch. Shape: labels (B).
 using Loss = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& labels)>;
 
-/// Trains `module` in training mode, and leaves it in evaluation mode with the parameters of the epoch
-/// that was best on the validation data. Both data sets need labels.
-SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward, const Loss& loss,
-                                   const Dataset& training, const Dataset& validation,
-                                   const SupervisedOptions& options,
+/// Trains `module` in training mode, and leaves it in evaluation mode with the parameters of the
+/// epoch that was best on the validation data. Both data sets need labels.
+SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward,
+                                   const Loss& loss, const Dataset& training,
+                                   const Dataset& validation, const SupervisedOptions& options,
                                    const std::vector<Callback>& callbacks = {});
 
 /// f(x) for a whole data set in its order, without a graph. Shape: (N, ...).

@@ -12,8 +12,8 @@
 ///     3. probes and baselines descend its gradient; each lambda_l ascends D_l - eps
 ///     4. now and then: validate all depths without randomness, keep the best parameters
 ///
-/// Before, for `warm_up` steps, baselines alone are trained under random masks: that brings them to the
-/// neutral region of the state space, where the gates' training starts well (docs/recipe.md).
+/// Before, for `warm_up` steps, baselines alone are trained under random masks: that brings them to
+/// the neutral region of the state space, where the gates' training starts well (docs/recipe.md).
 
 #include <optional>
 #include <vector>
@@ -60,16 +60,16 @@ struct TrainerOptions {
   int64_t validate_every = 250;  ///< steps, >= 1; the last step is always validated
   uint64_t seed = 0;             ///< of everything that is drawn
 
-  /// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth a
-  /// step. Here to be compared with; it needs some 7,000 steps.
+  /// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth
+  /// a step. Here to be compared with; it needs some 7,000 steps.
   static TrainerOptions reference();
 
   void validate() const;
 };
 
-/// Trains the explainer; it ends with the best parameters found: for each depth (input gating: for all
-/// depths together) those that violate D <= eps least on the validation data, among equals those that
-/// keep least. Throws Error when a divergence is not finite. The model is not changed.
+/// Trains the explainer; it ends with the best parameters found: for each depth (input gating: for
+/// all depths together) those that violate D <= eps least on the validation data, among equals
+/// those that keep least. Throws Error when a divergence is not finite. The model is not changed.
 Summary train(const FrozenModel& model, Explainer& explainer, const Dataset& training,
               const Dataset& validation, const TrainerOptions& options,
               const std::vector<Callback>& callbacks = {});

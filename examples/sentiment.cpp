@@ -1,0 +1,326 @@
+// Which words of real movie reviews does a trained classifier need, and at which depth does it know?
+//
+//   ./examples/run                    gets the data, trains everything, writes sentiment.html
+//   ./examples/run --data FILE        another file of text<TAB>rating lines
+//
+// Trains a classifier of five rating classes (quintiles), then DiffMask by input and by hidden states,
+// and prints for the held-out tenth: how well the classifier does as it is, with what DiffMask masks
+// taken away, and with as much taken away at random. Expect masks that cost nothing, random ones that do.
+#include <CLI/CLI.hpp>
+#include <chrono>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/data/reviews.hpp"
+#include "diffmask/mask/masking.hpp"
+#include "diffmask/metrics/classification.hpp"
+#include "diffmask/nets/gru_classifier.hpp"
+#include "diffmask/nets/weights.hpp"
+#include "diffmask/report/heatmap.hpp"
+#include "diffmask/train/supervised.hpp"
+
+namespace dm = diffmask;
+using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kClasses = 5;
+const std::vector<std::string> kClassNames = {"very bad", "bad", "middling", "good", "very good"};
+const std::vector<std::string> kValenceNames = {"very negative", "negative", "none", "positive",
+                                                "very positive"};
+
+struct Options {
+  std::string data, lexicon, html = "sentiment.html", json, picture, save = "sentiment";
+  uint64_t seed = 0;
+  int64_t epochs = 8, steps = 600, threads = 2;
+  double epsilon = 0.1;
+};
+
+// The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
+struct Parts {
+  std::vector<dm::Review> training, development, held_out;
+};
+
+Parts split_reviews(const std::vector<dm::Review>& reviews) {
+  const auto size = static_cast<int64_t>(reviews.size());
+  dm::require(size >= 50, "data", "of at least 50 reviews", size);
+  Parts parts;
+  for (const int64_t i : dm::shuffled(size, dm::make_generator(0))) {
+    const int64_t placed = static_cast<int64_t>(parts.training.size() + parts.development.size());
+    auto& part = placed < size * 8 / 10   ? parts.training
+                 : placed < size * 9 / 10 ? parts.development
+                                          : parts.held_out;
+    part.push_back(reviews[static_cast<size_t>(i)]);
+  }
+  return parts;
+}
+
+dm::TrainerOptions recipe(const Options& options) {
+  dm::TrainerOptions trainer;
+  trainer.epsilon = options.epsilon;
+  trainer.steps = options.steps;
+  trainer.batches = {.batch_size = 64, .by_length = true};
+  trainer.warm_up = 60;
+  trainer.gate_rate = 2e-3;
+  trainer.final_rate = 0.1;
+  trainer.validate_every = 100;
+  trainer.seed = options.seed;
+  return trainer;
+}
+
+struct Score {
+  double accuracy = 0, macro_f1 = 0, masked_share = 0, divergence = 0, within_epsilon = 0;
+
+  void add(const Score& other, double weight) {
+    accuracy += weight * other.accuracy;
+    macro_f1 += weight * other.macro_f1;
+    masked_share += weight * other.masked_share;
+    divergence += weight * other.divergence;
+    within_epsilon += weight * other.within_epsilon;
+  }
+};
+
+json to_json(const Score& s) {
+  return {{"accuracy", s.accuracy}, {"macro_f1", s.macro_f1}, {"masked_share", s.masked_share},
+          {"divergence", s.divergence}, {"within_epsilon", s.within_epsilon}};
+}
+
+void print(const std::string& name, const Score& s) {
+  fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name, 100 * s.accuracy,
+             s.macro_f1, 100 * s.masked_share, s.divergence, 100 * s.within_epsilon);
+}
+
+// The classifier under given masks over a data set, batch by batch.
+using Masks = std::function<at::Tensor(const dm::RecordedBatches::Item&)>;
+
+Score score(const dm::FrozenModel& model, const dm::Explainer& explainer, int64_t depth,
+            dm::RecordedBatches& data, double epsilon, const Masks& masks) {
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> predicted, labels, divergences, kept;
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const auto item = data.at(i);
+    const at::Tensor z = masks(*item);
+    const at::Tensor output = explainer.masked_output(model, item->recording, depth, z);
+    predicted.push_back(output.argmax(1));
+    labels.push_back(item->batch.labels);
+    divergences.push_back(dm::divergence::categorical(item->recording.output(), output));
+    const at::Tensor weights = item->batch.mask.to(at::kFloat);
+    kept.push_back((z * weights).sum(1) / weights.sum(1));
+  }
+  const at::Tensor all = at::cat(predicted), truth = at::cat(labels), d = at::cat(divergences);
+  return {dm::accuracy(all, truth), dm::macro_f1(all, truth, kClasses),
+          1 - at::cat(kept).mean().item<double>(), d.mean().item<double>(),
+          d.le(epsilon).to(at::kDouble).mean().item<double>()};
+}
+
+struct Scores {
+  Score masked, random;
+};
+
+// The hard masks of a depth, and as much masked at random, the mean of five draws.
+Scores score_depth(const dm::FrozenModel& model, const dm::DiffMask& method, int64_t depth,
+                   dm::RecordedBatches& data, const Options& options) {
+  constexpr int kDraws = 5;
+  const dm::Explainer& explainer = method.explainer();
+  const auto chosen = [&](const dm::RecordedBatches::Item& item) {
+    return explainer.gates(item.recording, item.batch, {depth}, dm::Draw::hard).front().z;
+  };
+  Scores scores{score(model, explainer, depth, data, options.epsilon, chosen), {}};
+  const auto generator = dm::make_generator(dm::derive_seed(options.seed, 200 + depth));
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const auto shuffled = [&](const dm::RecordedBatches::Item& item) {
+      return dm::shuffled_mask(chosen(item), item.batch.mask, generator);
+    };
+    scores.random.add(score(model, explainer, depth, data, options.epsilon, shuffled), 1.0 / kDraws);
+  }
+  return scores;
+}
+
+// 0..4 from very negative to very positive; words that the lexicon does not have are neither.
+size_t valence_class(const std::map<std::string, double>& lexicon, const std::string& form) {
+  const auto found = lexicon.find(form);
+  if (found == lexicon.end()) return 2;
+  return found->second <= -2 ? 0 : found->second < 0 ? 1 : found->second < 2 ? 3 : 4;
+}
+
+// Mean number of depths that a word of each valence survives.
+std::vector<double> survival(const dm::Attribution& attribution, const std::vector<dm::Review>& reviews,
+                             const std::map<std::string, double>& lexicon) {
+  const at::Tensor depths = attribution.depths_survived().contiguous();
+  const auto values = depths.accessor<float, 2>();
+  std::vector<double> sums(kValenceNames.size(), 0.0), counts(kValenceNames.size(), 0.0);
+  for (size_t i = 0; i < reviews.size(); ++i) {
+    for (size_t t = 0; t < reviews[i].words.size(); ++t) {
+      const size_t c = valence_class(lexicon, reviews[i].words[t].form);
+      sums[c] += values[static_cast<int64_t>(i)][static_cast<int64_t>(t)];
+      counts[c] += 1;
+    }
+  }
+  for (size_t c = 0; c < sums.size(); ++c) sums[c] /= std::max(counts[c], 1.0);
+  return sums;
+}
+
+// Both ways of masking below one another.
+std::vector<dm::Heatmap> pictures(const dm::Attribution& input, const dm::Attribution& hidden,
+                                  const std::vector<dm::Review>& reviews, const at::Tensor& predicted,
+                                  const at::Tensor& labels, int64_t count) {
+  dm::Attribution both{{}, at::cat({input.scores, hidden.scores}, 2),
+                       at::cat({input.keep, hidden.keep}, 2), input.mask};
+  for (const std::string& site : input.sites) both.sites.push_back("input, " + site);
+  for (const std::string& site : hidden.sites) both.sites.push_back("hidden, " + site);
+  std::vector<dm::Heatmap> maps;
+  for (int64_t i = 0; i < std::min<int64_t>(count, predicted.size(0)); ++i) {
+    std::vector<std::string> names;
+    for (const dm::Word& word : reviews[static_cast<size_t>(i)].words) names.push_back(word.text);
+    maps.push_back(dm::heatmap(both, i, names,
+                               fmt::format("Review {}: predicted {}, rated {}", i + 1,
+                                           kClassNames[predicted[i].item<int64_t>()],
+                                           kClassNames[labels[i].item<int64_t>()])));
+  }
+  return maps;
+}
+
+int run(const Options& options) {
+  at::set_num_threads(static_cast<int>(options.threads));
+  const auto began = std::chrono::steady_clock::now();
+  const dm::InterruptGuard guard;
+  const auto callbacks = [&](const std::string& title) {
+    return std::vector<dm::Callback>{dm::progress_bar(title), guard.callback()};
+  };
+
+  const Parts parts = split_reviews(dm::read_reviews(options.data));
+  std::map<std::string, double> lexicon;
+  if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
+  std::vector<std::vector<dm::Word>> texts;
+  std::vector<double> ratings;
+  for (const dm::Review& review : parts.training) {
+    texts.push_back(review.words);
+    ratings.push_back(review.rating);
+  }
+  const dm::Vocabulary vocabulary(texts, /*least=*/2);
+  const auto borders = dm::quantile_borders(ratings, kClasses);
+  const auto training = dm::review_dataset(parts.training, vocabulary, borders);
+  const auto development = dm::review_dataset(parts.development, vocabulary, borders);
+  const auto held_out = dm::review_dataset(parts.held_out, vocabulary, borders);
+  fmt::print("{} reviews to train on, {} to select on, {} held out; {} words\n", training.size(),
+             development.size(), held_out.size(), vocabulary.size());
+
+  const auto net = std::make_shared<dm::GruClassifier>(
+      dm::GruClassifierOptions{.vocabulary = vocabulary.size(), .classes = kClasses},
+      dm::make_generator(dm::derive_seed(options.seed, 100)));
+  dm::SupervisedOptions supervised{.epochs = options.epochs, .rate = 2e-3, .weight_decay = 0.01};
+  supervised.pool = 16;
+  supervised.seed = options.seed;
+  const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); };
+  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) { return at::cross_entropy_loss(y, c); };
+  const auto trained = dm::train_supervised(*net, forward, loss, training, development, supervised,
+                                            callbacks("classifier"));
+  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs, trained.loss,
+             trained.seconds);
+
+  const auto model = dm::staged(net);
+  dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = {.layer_norm = true}});
+  dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = {.layer_norm = true}});
+  for (auto [method, name] : {std::pair{&hidden, "hidden"}, std::pair{&input, "input"}}) {
+    if (guard.interrupted()) break;
+    const auto summary = method->fit(training, development, recipe(options), callbacks(name));
+    fmt::print("\n{}: {}", name, summary.full_report());
+    if (!summary.interrupted) continue;
+    const std::string file = fmt::format("{}-{}.safetensors", options.save, name);
+    method->save(file);
+    fmt::print("saved {} as far as it was trained\n", file);
+  }
+  if (guard.interrupted()) {
+    const std::string file = fmt::format("{}-classifier.safetensors", options.save);
+    dm::save_weights(*net, file);
+    fmt::print("saved {}\n", file);
+    return 130;
+  }
+
+  dm::RecordedBatches recorded(*model, held_out, model->site_names(), {.batch_size = 128});
+  json report;
+  fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", "held out", "accuracy", "macro-F1", "masked", "D",
+             "D<=eps");
+  const at::Tensor predicted = dm::predict(forward, held_out).argmax(1);
+  const Score original{dm::accuracy(predicted, held_out.labels()),
+                       dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};
+  print("original", original);
+  report["original"] = to_json(original);
+  for (auto [method, name] : {std::pair{&input, "input"}, std::pair{&hidden, "hidden"}}) {
+    Scores mean;
+    const auto sites = method->explainer().sites();
+    for (size_t depth = 0; depth < sites.size(); ++depth) {
+      const Scores at_depth = score_depth(*model, *method, static_cast<int64_t>(depth), recorded, options);
+      print(fmt::format("{}, {}", name, sites[depth]), at_depth.masked);
+      print("  at random", at_depth.random);
+      report["sites"][name][sites[depth]] = {{"masked", to_json(at_depth.masked)},
+                                             {"random", to_json(at_depth.random)}};
+      // Hidden states are masked at one depth at a time; an input's mask is what the last depth leaves.
+      const double weight = method == &hidden ? 1.0 / static_cast<double>(sites.size())
+                                              : (depth + 1 == sites.size() ? 1.0 : 0.0);
+      mean.masked.add(at_depth.masked, weight);
+      mean.random.add(at_depth.random, weight);
+    }
+    report[name] = to_json(mean.masked);
+    report[fmt::format("random_{}", name)] = to_json(mean.random);
+  }
+  for (const char* name : {"input", "hidden"}) {
+    const json& s = report[name];
+    fmt::print("{}: {:.1f}% masked at macro-F1 {:.3f}, at random {:.3f}, as it is {:.3f}\n", name,
+               100 * s["masked_share"].get<double>(), s["macro_f1"].get<double>(),
+               report[fmt::format("random_{}", name)]["macro_f1"].get<double>(), original.macro_f1);
+  }
+
+  const dm::Batch batch = held_out.batch(dm::iota(held_out.size()));
+  const auto by_input = input.attribute(batch), by_hidden = hidden.attribute(batch);
+  if (!lexicon.empty()) {
+    const auto of_input = survival(by_input, parts.held_out, lexicon);
+    const auto of_hidden = survival(by_hidden, parts.held_out, lexicon);
+    fmt::print("\n  {:<16} {:>6}  {:>6}   depths of {} survived, by a word's valence\n", "valence", "input",
+               "hidden", by_input.sites.size());
+    for (size_t c = 0; c < kValenceNames.size(); ++c) {
+      fmt::print("  {:<16} {:>6.2f}  {:>6.2f}\n", kValenceNames[c], of_input[c], of_hidden[c]);
+      report["valence"][kValenceNames[c]] = of_input[c];
+      report["valence_hidden"][kValenceNames[c]] = of_hidden[c];
+    }
+  }
+  const auto maps = pictures(by_input, by_hidden, parts.held_out, predicted, held_out.labels(), 20);
+  fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
+  dm::write_file(options.html,
+                 dm::html_report("What the classifier needs", "Twenty held-out reviews. A cell shows the "
+                                 "probability that a word's state is needed at a depth.", maps));
+  if (!options.picture.empty()) dm::write_file(options.picture, dm::svg_heatmap(maps[0]));
+  if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
+  fmt::print("wrote {}; {:.0f} s in all\n", options.html,
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Which words of a review does a classifier need, and at which depth does it know?");
+  Options options;
+  app.add_option("--data", options.data, "Reviews: text<TAB>rating, or id<TAB>rating<TAB>text")->required();
+  app.add_option("--lexicon", options.lexicon, "Valences of words: word<TAB>valence");
+  app.add_option("--html", options.html, "Write the report here")->capture_default_str();
+  app.add_option("--json", options.json, "Write the figures here");
+  app.add_option("--picture", options.picture, "Write the first review's picture here, as SVG");
+  app.add_option("--save", options.save, "Begin of the names of what Ctrl-C saves")->capture_default_str();
+  app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
+  app.add_option("--epochs", options.epochs, "Epochs of the classifier")->capture_default_str();
+  app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
+  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads")->check(CLI::PositiveNumber)->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return run(options);
+  } catch (const c10::Error& error) {
+    fmt::print(stderr, "sentiment: {}\n", error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "sentiment: {}\n", error.what());
+  }
+  return 1;
+}

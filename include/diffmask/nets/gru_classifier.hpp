@@ -1,0 +1,59 @@
+#pragma once
+/// \file
+/// A text classifier: word embeddings, two bidirectional GRU layers (Cho et al. 2014), pooling,
+/// linear.
+///
+///     h_0 = E[x],   h_1 = BiGRU_0(h_0),   h_2 = BiGRU_1(h_1),   y = W [mean_t h_2; max_t h_2] + b
+
+#include <ATen/core/Generator.h>
+
+#include "diffmask/model/staged.hpp"
+
+namespace torch::nn {
+class EmbeddingImpl;
+class GRUImpl;
+class LinearImpl;
+}  // namespace torch::nn
+
+namespace diffmask {
+
+struct GruClassifierOptions {
+  int64_t vocabulary = 0;       ///< number of word numbers, >= 1
+  int64_t classes = 2;          ///< >= 2
+  int64_t embedding_size = 96;  ///< >= 1
+  int64_t hidden_size = 64;     ///< a direction, >= 1
+  double dropout = 0.5;         ///< on embeddings and pooled states while training, in [0, 1)
+  double word_dropout = 0.1;    ///< whole words made unknown while training, in [0, 1)
+
+  void validate() const;
+};
+
+class GruClassifier : public torch::nn::Module {
+ public:
+  /// Initial weights and dropout are drawn from the generator.
+  GruClassifier(GruClassifierOptions options, at::Generator generator);
+
+  /// Shapes: words (B, T) int64 -> (B, T, E).
+  at::Tensor embed(const at::Tensor& words) const;
+  /// Shapes: state (B, T, F), mask (B, T) -> (B, T, 2H); 0 where the mask is false. What stands
+  /// there is not read, so padding changes nothing.
+  at::Tensor layer(int64_t number, const at::Tensor& state, const at::Tensor& mask) const;
+  /// Shapes: state (B, T, 2H), mask (B, T) -> (B, classes).
+  at::Tensor classify(const at::Tensor& state, const at::Tensor& mask) const;
+  /// Logits. Shapes: words, mask (B, T) -> (B, classes).
+  at::Tensor forward(const at::Tensor& words, const at::Tensor& mask) const;
+
+ private:
+  at::Tensor dropped(const at::Tensor& state) const;
+
+  GruClassifierOptions options_;
+  at::Generator generator_;
+  std::shared_ptr<torch::nn::EmbeddingImpl> embedding_;
+  std::vector<std::shared_ptr<torch::nn::GRUImpl>> layers_;
+  std::shared_ptr<torch::nn::LinearImpl> head_;
+};
+
+/// As a staged model of inputs words and mask; sites "embedding", "gru.0", "gru.1".
+std::shared_ptr<StagedModel> staged(std::shared_ptr<GruClassifier> net);
+
+}  // namespace diffmask

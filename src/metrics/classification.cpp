@@ -1,0 +1,36 @@
+#include "diffmask/metrics/classification.hpp"
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+namespace {
+
+void check(const at::Tensor& predicted, const at::Tensor& labels) {
+  check_shape("labels", labels, {-1});
+  check_shape("predicted", predicted, labels.sizes());
+  check_dtype("labels", labels, at::kLong);
+  check_dtype("predicted", predicted, at::kLong);
+}
+
+}  // namespace
+
+double accuracy(const at::Tensor& predicted, const at::Tensor& labels) {
+  check(predicted, labels);
+  return predicted.eq(labels).to(at::kDouble).mean().item<double>();
+}
+
+double macro_f1(const at::Tensor& predicted, const at::Tensor& labels, int64_t classes) {
+  check(predicted, labels);
+  require(classes >= 1, "classes", ">= 1", classes);
+  const auto count = [](const at::Tensor& chosen) { return chosen.sum().item().toDouble(); };
+  double sum = 0.0;
+  for (int64_t c = 0; c < classes; ++c) {
+    const double hits = count(predicted.eq(c).logical_and(labels.eq(c)));
+    const double either = count(predicted.eq(c)) + count(labels.eq(c));
+    if (either > 0) sum += 2 * hits / either;
+  }
+  return sum / static_cast<double>(classes);
+}
+
+}  // namespace diffmask

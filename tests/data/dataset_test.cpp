@@ -1,0 +1,120 @@
+#include "diffmask/data/dataset.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "diffmask/core/random.hpp"
+#include "tests/bad_input.hpp"
+
+namespace diffmask {
+namespace {
+
+using Column = PaddedDataset::Column;
+
+// Four examples of lengths 2, 3, 1, 2 whose tokens tell example and position: 10 example +
+// position.
+PaddedDataset four() {
+  const at::Tensor tokens = at::arange(4).view({4, 1}) * 10 + at::arange(5);
+  return PaddedDataset({{tokens, /*is_sequence=*/true}, {at::arange(4) * 100}},
+                       at::tensor({2, 3, 1, 2}, at::kLong), at::arange(4) % 2);
+}
+
+TEST(PaddedDatasetTest, CutsABatchToItsLongest) {
+  const PaddedDataset data = four();
+  EXPECT_EQ(data.size(), 4);
+  EXPECT_EQ(data.length(1), 3);
+  EXPECT_EQ(data.longest(), 3);
+  const Batch batch = data.batch({3, 2});
+  EXPECT_NO_THROW(batch.validate());
+  ASSERT_EQ(batch.inputs.size(), 3u);
+  EXPECT_TRUE(batch.inputs[0].equal(at::tensor({30, 31, 20, 21}, at::kLong).view({2, 2})));
+  EXPECT_TRUE(batch.inputs[1].equal(at::tensor({300, 200}, at::kLong)));
+  EXPECT_TRUE(batch.mask.equal(at::tensor({1, 1, 1, 0}).view({2, 2}).to(at::kBool)));
+  EXPECT_TRUE(batch.inputs[2].equal(batch.mask));
+  EXPECT_TRUE(batch.examples.equal(at::tensor({3, 2}, at::kLong)));
+  EXPECT_TRUE(batch.labels.equal(at::tensor({1, 0}, at::kLong)));
+}
+
+TEST(PaddedDatasetTest, LeavesOutMaskAndLabelsWhereNotWanted) {
+  const PaddedDataset data({{at::zeros({2, 3}), true}}, at::tensor({1, 3}, at::kLong), {},
+                           /*mask_is_input=*/false);
+  EXPECT_EQ(data.batch({0}).inputs.size(), 1u);
+  EXPECT_FALSE(data.batch({0}).labels.defined());
+}
+
+TEST(PaddedDatasetTest, ReadsLengthsThatAreAColumnOfATable) {
+  const at::Tensor table = at::tensor({1, 7, 2, 7, 3, 7}, at::kLong).view({3, 2});
+  const PaddedDataset data({{at::zeros({3, 3}), true}}, table.select(1, 0));
+  EXPECT_EQ(data.length(0), 1);
+  EXPECT_EQ(data.length(1), 2);
+  EXPECT_EQ(data.length(2), 3);
+}
+
+TEST(PaddedDatasetTest, RefusesBadInput) {
+  const at::Tensor lengths = at::tensor({2, 1}, at::kLong), tokens = at::zeros({2, 2});
+  const auto make = [](std::vector<Column> columns, at::Tensor lengths, at::Tensor labels = {}) {
+    return [=] { PaddedDataset(columns, lengths, labels); };
+  };
+  expect_refused({
+      {"no lengths", make({}, {}), "lengths has to be an int64 tensor of shape (N)"},
+      {"lengths' dtype", make({}, at::ones({2})), "an int64 tensor"},
+      {"lengths' shape", make({}, lengths.view({1, 2})), "(1, 2)"},
+      {"no example", make({}, at::zeros({0}, at::kLong)), "at least one example"},
+      {"empty sequence", make({}, at::tensor({1, 0}, at::kLong)), "lengths has to be >= 1"},
+      {"undefined column", make({{at::Tensor()}}, lengths), "columns[0]"},
+      {"column of more examples", make({{tokens}, {at::zeros({3})}}, lengths),
+       "columns[1] has to be of 2 examples, but got (3)"},
+      {"sequence too short", make({{at::zeros({2, 1}), true}}, lengths), "as long as the longest"},
+      {"sequence without positions", make({{at::zeros({2}), true}}, lengths), "as the longest"},
+      {"labels' shape", make({{tokens}}, lengths, at::zeros({3})), "labels"},
+      {"empty batch", [] { four().batch({}); }, "examples has to be at least one"},
+      {"example 4 of 4",
+       [] {
+         four().batch({0, 4});
+       },
+       "examples has to be in 0..3, but got 4"},
+      {"example -1", [] { four().batch({-1}); }, "but got -1"},
+  });
+}
+
+TEST(SubsetTest, NumbersItsExamplesAnew) {
+  const PaddedDataset data = four();
+  const Subset subset(data, {3, 1});
+  EXPECT_EQ(subset.size(), 2);
+  EXPECT_EQ(subset.length(1), 3);
+  EXPECT_EQ(subset.longest(), 3);
+  const Batch batch = subset.batch({1, 0}), same = data.batch({1, 3});
+  EXPECT_TRUE(batch.examples.equal(at::tensor({1, 0}, at::kLong)));
+  EXPECT_TRUE(batch.inputs[0].equal(same.inputs[0]));
+  EXPECT_TRUE(batch.labels.equal(same.labels));
+  expect_refused({
+      {"none", [&] { Subset(data, {}); }, "examples has to be at least one"},
+      {"not the data set's", [&] { Subset(data, {4}); }, "in 0..3, but got 4"},
+  });
+}
+
+TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
+  const auto batches = length_batches(four(), 3);
+  EXPECT_EQ(batches, (std::vector<std::vector<int64_t>>{{2, 0, 3}, {1}}));
+  EXPECT_EQ(length_batches(four(), 100).size(), 1u);
+  expect_refused({{"size 0", [] { length_batches(four(), 0); }, "batch_size has to be >= 1"}});
+}
+
+TEST(BatchesOfTest, KeepsTheOrder) {
+  EXPECT_EQ(batches_of({4, 1, 3}, 2), (std::vector<std::vector<int64_t>>{{4, 1}, {3}}));
+  EXPECT_TRUE(batches_of({}, 2).empty());
+}
+
+TEST(ShuffledTest, IsAPermutationThatTheSeedDecides) {
+  const auto order = shuffled(50, make_generator(1));
+  EXPECT_EQ(order, shuffled(50, make_generator(1)));
+  EXPECT_NE(order, shuffled(50, make_generator(2)));
+  auto sorted = order, expected = order;
+  std::sort(sorted.begin(), sorted.end());
+  std::iota(expected.begin(), expected.end(), 0);
+  EXPECT_EQ(sorted, expected);
+}
+
+}  // namespace
+}  // namespace diffmask

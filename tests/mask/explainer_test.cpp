@@ -1,0 +1,422 @@
+#include "diffmask/mask/explainer.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "diffmask/core/random.hpp"
+#include "diffmask/model/staged.hpp"
+#include "tests/bad_input.hpp"
+#include "tests/finite_difference.hpp"
+
+namespace diffmask {
+namespace {
+
+// Positions that are embedded, mixed with their neighbours and summed, in double precision; sites
+// "low" (B, T, 4), "middle" (B, T, 4) and "high" (B, T, 2). Row 1 ends with padding.
+class ExplainerTest : public testing::Test {
+ protected:
+  ExplainerTest() {
+    using torch::nn::LinearImpl;
+    at::manual_seed(3);
+    torch::nn::Sequential net(torch::nn::Linear(3, 4), torch::nn::Linear(4, 2));
+    net->to(at::kDouble);
+    net->eval();
+    const auto linear = [net](size_t i) { return net->ptr<LinearImpl>(i); };
+    model_ = std::make_shared<StagedModel>(
+        net.ptr(),
+        std::vector<Stage>{
+            {"low", [=](const at::Tensor& x, const Inputs&) { return linear(0)->forward(x); }},
+            {"middle",
+             [](const at::Tensor& h, const Inputs&) { return at::tanh(h + h.roll(1, 1)); }},
+            {"high", [=](const at::Tensor& h, const Inputs&) { return linear(1)->forward(h); }},
+            {"head", [](const at::Tensor& h, const Inputs& x) {
+               return (h * x[1].unsqueeze(-1)).sum(1);
+             }}});
+    batch_.mask = at::tensor({1, 1, 1, 1, 1, 0}).view({2, 3}).to(at::kBool);
+    batch_.inputs = {at::randn({2, 3, 3}, make_generator(1), at::TensorOptions(at::kDouble)),
+                     batch_.mask};
+    batch_.examples = at::tensor({4, 1}, at::kLong);
+    recording_ = model_->record(batch_.inputs);
+  }
+
+  std::unique_ptr<Explainer> make(ExplainerOptions options = {}, uint64_t seed = 7) const {
+    return std::make_unique<Explainer>(*model_, options, recording_, batch_, Capacity{5, 3},
+                                       make_generator(seed));
+  }
+
+  // With free logits everything is known: every logit of a depth is the one given.
+  std::unique_ptr<Explainer> with_logits(Masking masking, const std::vector<double>& logits) const {
+    auto explainer = make({.masking = masking, .per_sample = true});
+    at::NoGradGuard no_grad;
+    for (size_t depth = 0; depth < logits.size(); ++depth) {
+      explainer->named_parameters()[fmt::format("probe{}.logits", depth)].fill_(logits[depth]);
+    }
+    return explainer;
+  }
+
+  std::shared_ptr<FrozenModel> model_;
+  Batch batch_;
+  Recording recording_;
+};
+
+Probe& probe(const Explainer& explainer, int64_t depth) {
+  return dynamic_cast<Probe&>(*explainer.named_children()[fmt::format("probe{}", depth)]);
+}
+
+bool close(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && at::allclose(a.to(at::kDouble), b.to(at::kDouble), 0, 1e-6);
+}
+
+TEST_F(ExplainerTest, HiddenGatesAreThoseOfTheirOwnProbe) {
+  const auto explainer = make();
+  EXPECT_EQ(explainer->sites(), (std::vector<std::string>{"low", "middle", "high"}));
+  const std::vector<int64_t> depths = {0, 1, 2};
+  const auto mean = explainer->gates(recording_, batch_, depths, Draw::mean);
+  const auto sample = explainer->gates(recording_, batch_, depths, Draw::sample, make_generator(5));
+  const HardConcrete gate;
+  at::Generator generator = make_generator(5);
+  for (const int64_t depth : depths) {
+    const std::string site = explainer->sites()[depth];
+    EXPECT_EQ(explainer->masked_site(depth), site);
+    const at::Tensor logits =
+        probe(*explainer, depth).logits(recording_.state(site), batch_.examples);
+    const auto padded = [&](const at::Tensor& x, double value) {
+      return x.masked_fill(batch_.mask.logical_not(), value);
+    };
+    EXPECT_TRUE(mean[depth].log_keep.equal(padded(gate.log_expected_l0(logits), 0)));
+    EXPECT_TRUE(mean[depth].z.equal(padded(gate.mean(logits), 1)));
+    EXPECT_TRUE(sample[depth].z.equal(padded(gate.sample(logits, generator), 1)));
+  }
+}
+
+TEST_F(ExplainerTest, InputGatesMultiplyOverDepths) {
+  const auto explainer = make({.masking = Masking::input});
+  const std::vector<int64_t> depths = {0, 1, 2};
+  const auto mean = explainer->gates(recording_, batch_, depths, Draw::mean);
+  const auto sample = explainer->gates(recording_, batch_, depths, Draw::sample, make_generator(5));
+  const HardConcrete gate;
+  at::Generator generator = make_generator(5);
+  at::Tensor log_keep = at::zeros({2, 3}, at::kDouble), z = at::ones({2, 3}, at::kDouble),
+             drawn = z;
+  const at::Tensor padding = batch_.mask.logical_not(), low = recording_.state("low");
+  for (const int64_t depth : depths) {
+    SCOPED_TRACE(depth);
+    EXPECT_EQ(explainer->masked_site(depth), "low");
+    const at::Tensor state = recording_.state(explainer->sites()[depth]);
+    const at::Tensor features = depth == 0 ? state : at::cat({low, state}, -1);
+    const at::Tensor logits = probe(*explainer, depth).logits(features, batch_.examples);
+    log_keep = log_keep + gate.log_expected_l0(logits);
+    z = z * gate.mean(logits);
+    drawn = drawn * gate.sample(logits, generator);
+    EXPECT_TRUE(close(mean[depth].log_keep, log_keep.masked_fill(padding, 0)));
+    EXPECT_TRUE(close(mean[depth].z, z.masked_fill(padding, 1)));
+    EXPECT_TRUE(close(sample[depth].z, drawn.masked_fill(padding, 1)));
+  }
+}
+
+TEST_F(ExplainerTest, PaddingIsNeverMasked) {
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    const auto explainer = with_logits(masking, {-9, -9, -9});
+    for (const Draw draw : {Draw::sample, Draw::mean, Draw::hard}) {
+      for (const Gates& gates :
+           explainer->gates(recording_, batch_, {0, 1, 2}, draw, make_generator(1))) {
+        EXPECT_EQ(gates.z[1][2].item<double>(), 1);
+        EXPECT_EQ(gates.log_keep[1][2].item<double>(), 0);
+        EXPECT_LT(gates.z.masked_select(batch_.mask).max().item<double>(), 0.1);
+      }
+    }
+  }
+}
+
+TEST_F(ExplainerTest, HardGatesAreThoseKeptWithMoreThanAHalf) {
+  // P = sigmoid(logit + 0.32189): 0.58 at logit 0, 0.50002 at -0.3218, 0.49998 at -0.322.
+  const auto z_of = [&](Masking masking, const std::vector<double>& logits) {
+    std::vector<double> z;
+    for (const Gates& gates :
+         with_logits(masking, logits)->gates(recording_, batch_, {0, 1, 2}, Draw::hard)) {
+      const at::Tensor chosen = gates.z.masked_select(batch_.mask);
+      EXPECT_TRUE(chosen.eq(chosen[0]).all().item<bool>());
+      z.push_back(chosen[0].item<double>());
+    }
+    return z;
+  };
+  EXPECT_EQ(z_of(Masking::hidden, {0, -0.322, -0.3218}), (std::vector<double>{1, 0, 1}));
+  // Of the product: 0.58, 0.58^2 = 0.34, and closed from there on.
+  EXPECT_EQ(z_of(Masking::input, {0, 0, 9}), (std::vector<double>{1, 0, 0}));
+  EXPECT_EQ(z_of(Masking::input, {1, 1, 1}), (std::vector<double>{1, 1, 0}));  // .79, .62, .49
+}
+
+TEST_F(ExplainerTest, DepthsComeInTheOrderAskedForAndDoNotDependOnTheOthers) {
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    const auto explainer = make({.masking = masking});
+    const auto all = explainer->gates(recording_, batch_, {0, 1, 2}, Draw::mean);
+    const auto some = explainer->gates(recording_, batch_, {2, 0}, Draw::mean);
+    ASSERT_EQ(some.size(), 2u);
+    EXPECT_TRUE(some[0].z.equal(all[2].z));
+    EXPECT_TRUE(some[1].z.equal(all[0].z));
+    EXPECT_TRUE(some[0].log_keep.equal(all[2].log_keep));
+  }
+}
+
+TEST_F(ExplainerTest, GroupsShareOneGate) {
+  batch_.groups = at::tensor({0, 1, 0, 0, -1, -1}, at::kLong).view({2, 3});
+  const HardConcrete gate;
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    const auto explainer = make({.masking = masking});
+    for (const Draw draw : {Draw::sample, Draw::mean, Draw::hard}) {
+      for (const Gates& gates :
+           explainer->gates(recording_, batch_, {0, 1, 2}, draw, make_generator(1))) {
+        for (const at::Tensor& values : {gates.z, gates.log_keep}) {
+          EXPECT_EQ(values[0][0].item<double>(), values[0][2].item<double>());
+        }
+        EXPECT_NE(gates.log_keep[0][0].item<double>(), gates.log_keep[0][1].item<double>());
+        EXPECT_EQ(gates.z[1][1].item<double>(), 1) << "no group: no gate";
+        EXPECT_EQ(gates.log_keep[1][1].item<double>(), 0);
+      }
+    }
+    // The shared logit is the mean of the members'.
+    const at::Tensor logits = probe(*explainer, 0).logits(recording_.state("low"), batch_.examples);
+    const at::Tensor expected = gate.log_expected_l0((logits[0][0] + logits[0][2]) / 2);
+    const auto gates = explainer->gates(recording_, batch_, {0}, Draw::mean);
+    EXPECT_TRUE(close(gates[0].log_keep[0][0], expected));
+  }
+}
+
+TEST_F(ExplainerTest, MaskedOutputRunsTheModelOnTheMaskedState) {
+  const at::Tensor z = at::tensor({1.0, 0.0, 0.5, 0.25, 1.0, 1.0}, at::kDouble).view({2, 3});
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    const auto explainer = make({.masking = masking});
+    for (int64_t depth = 0; depth < 3; ++depth) {
+      const std::string site = explainer->masked_site(depth);
+      const at::Tensor baseline = explainer->baselines()[masking == Masking::input ? 0 : depth];
+      const at::Tensor h = recording_.state(site), gate = z.unsqueeze(-1);
+      const at::Tensor expected = gate * h + (1 - gate) * baseline;
+      EXPECT_TRUE(explainer->masked_state(recording_, depth, z).equal(expected));
+      EXPECT_TRUE(explainer->masked_output(*model_, recording_, depth, z)
+                      .equal(model_->resume(recording_, site, expected)));
+      EXPECT_TRUE(explainer->masked_output(*model_, recording_, depth, at::ones_like(z))
+                      .equal(recording_.output()));
+    }
+  }
+}
+
+TEST_F(ExplainerTest, BaselinesBeginWhereAsked) {
+  using Start = BaselineOptions::Start;
+  const auto means = make()->baselines();
+  ASSERT_EQ(means.size(), 3u);
+  for (int64_t depth = 0; depth < 3; ++depth) {
+    const at::Tensor state = recording_.state(make()->sites()[depth]);
+    const at::Tensor five = at::cat({state[0], state[1].narrow(0, 0, 2)});  // without the padding
+    EXPECT_TRUE(close(means[depth], five.mean(0)));
+    EXPECT_TRUE(means[depth].requires_grad());
+  }
+  EXPECT_EQ(make({.masking = Masking::input})->baselines().size(), 1u);
+  const BaselineOptions zero{.start = Start::zero, .learned = false};
+  for (const at::Tensor& baseline : make({.baseline = zero})->baselines()) {
+    EXPECT_TRUE(baseline.eq(0).all().item<bool>());
+    EXPECT_FALSE(baseline.requires_grad());
+  }
+  const at::Tensor given = at::arange(4, at::TensorOptions(at::kDouble));
+  const auto explainer = make({.masking = Masking::input, .baseline = {Start::given, {given}}});
+  EXPECT_TRUE(explainer->baselines()[0].equal(given));
+  EXPECT_FALSE(explainer->baselines()[0].is_same(given));
+}
+
+TEST_F(ExplainerTest, PerSampleLogitsAreTheExamplesOwn) {
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    const auto explainer = make({.masking = masking, .per_sample = true});
+    const at::Tensor table = explainer->named_parameters()["probe0.logits"];
+    EXPECT_EQ(table.sizes(), at::IntArrayRef({5, 3}));
+    {
+      at::NoGradGuard no_grad;
+      table.copy_(at::arange(15).view({5, 3}) - 7);
+    }
+    const auto gates = explainer->gates(recording_, batch_, {0}, Draw::mean);
+    const at::Tensor logits =
+        at::tensor({5, 6, 7, -4, -3, -2}).view({2, 3}).to(at::kDouble);  // examples 4 and 1
+    const at::Tensor expected =
+        HardConcrete().log_expected_l0(logits).masked_fill(batch_.mask.logical_not(), 0);
+    EXPECT_TRUE(close(gates[0].log_keep, expected));
+    {
+      at::NoGradGuard no_grad;
+      table.fill_(50);
+    }
+    explainer->project();
+    EXPECT_TRUE(table.eq(10).all().item<bool>());
+  }
+}
+
+TEST_F(ExplainerTest, NamesItsParameters) {
+  for (const bool per_sample : {false, true}) {
+    const auto hidden = make({.per_sample = per_sample});
+    std::set<std::string> own;
+    for (int64_t depth = 0; depth < 3; ++depth) {
+      for (const std::string& name : hidden->own_parameters(depth)) {
+        EXPECT_TRUE(hidden->named_parameters().contains(name)) << name;
+        EXPECT_TRUE(own.insert(name).second) << name << " is of two depths";
+      }
+      EXPECT_TRUE(own.contains(fmt::format("baseline{}", depth)));
+    }
+    EXPECT_EQ(own.size(), hidden->parameters().size());
+    EXPECT_EQ(hidden->gate_parameters().size() + hidden->baselines().size(),
+              hidden->parameters().size());
+  }
+  EXPECT_TRUE(make({.masking = Masking::input})->own_parameters(1).empty());
+}
+
+TEST_F(ExplainerTest, SameSeedSameBits) {
+  const auto z_of = [&](uint64_t seed, uint64_t draw) {
+    return make({}, seed)->gates(recording_, batch_, {2}, Draw::sample, make_generator(draw))[0].z;
+  };
+  EXPECT_TRUE(z_of(1, 2).equal(z_of(1, 2)));
+  EXPECT_FALSE(make({}, 1)->gate_parameters()[0].equal(make({}, 2)->gate_parameters()[0]));
+  const auto open = with_logits(Masking::hidden, {0, 0, 0});
+  const auto draw = [&](uint64_t seed) {
+    return open->gates(recording_, batch_, {2}, Draw::sample, make_generator(seed))[0].z;
+  };
+  EXPECT_TRUE(draw(1).equal(draw(1)));
+  EXPECT_FALSE(draw(1).equal(draw(2)));
+}
+
+// The whole objective: the model's output under sampled gates and the penalty, by every parameter.
+TEST_F(ExplainerTest, GradientsAgreeWithFiniteDifferences) {
+  batch_.groups = at::tensor({0, 1, 0, 0, 1, -1}, at::kLong).view({2, 3});
+  for (const Masking masking : {Masking::input, Masking::hidden}) {
+    ExplainerOptions options{.masking = masking, .probe = {.hidden_size = 2, .initial_bias = 0.4}};
+    options.gate.tau = 0.8;  // wide enough that at every position some gate is neither 0 nor 1
+    const auto explainer = make(options);
+    const auto objective = [&] {
+      at::Tensor sum = at::zeros({}, at::kDouble);
+      const std::vector<int64_t> depths = {0, 1, 2};
+      const auto gates =
+          explainer->gates(recording_, batch_, depths, Draw::sample, make_generator(8));
+      for (const int64_t depth : depths) {
+        const at::Tensor y = explainer->masked_output(*model_, recording_, depth, gates[depth].z);
+        sum = sum + (y - recording_.output()).square().sum() + 0.3 * gates[depth].log_keep.sum();
+      }
+      return sum;
+    };
+    for (const auto& item : explainer->named_parameters()) {
+      SCOPED_TRACE(item.key() + (masking == Masking::input ? ", input" : ", hidden"));
+      expect_gradient_at(objective, item.value());
+    }
+  }
+}
+
+TEST_F(ExplainerTest, ReadsPatchesOfImages) {
+  torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 3, 3).padding(1)),
+                            torch::nn::Flatten());
+  net->eval();
+  const auto model = StagedModel::from(net.ptr());
+  const Inputs inputs = {at::randn({2, 1, 4, 6}, make_generator(1))};
+  const Recording recording = model->record(inputs);
+  Batch batch{inputs, at::ones({2, 6}, at::kBool), at::arange(2)};
+  batch.mask[1][5] = false;
+  const ExplainerOptions options{.positions = {{Positions::Layout::image, 2}}};
+  const Explainer explainer(*model, options, recording, batch, {}, make_generator(0));
+  EXPECT_EQ(explainer.shapes()[0].features, 12);
+  EXPECT_EQ(explainer.shapes()[0].channels, 3);
+
+  const at::Tensor state = recording.state("0");
+  at::Tensor cells = at::ones({2, 1, 4, 6});
+  cells[1].slice(1, 2, 4).slice(2, 4, 6).fill_(0);
+  const at::Tensor mean = (state * cells).sum({0, 2, 3}) / cells.sum();
+  EXPECT_TRUE(at::allclose(explainer.baselines()[0], mean, 0, 1e-6));
+
+  at::Tensor z = at::ones({2, 6});
+  z[0][4] = 0;  // second row of patches, second column
+  at::Tensor expected = state.clone();
+  expected[0].slice(1, 2, 4).slice(2, 2, 4).copy_(mean.view({3, 1, 1}).expand({3, 2, 2}));
+  EXPECT_TRUE(at::allclose(explainer.masked_state(recording, 0, z), expected, 0, 1e-6));
+  const auto gates = explainer.gates(recording, batch, {0}, Draw::mean);
+  EXPECT_EQ(gates[0].z.sizes(), at::IntArrayRef({2, 6}));
+  EXPECT_EQ(gates[0].z[1][5].item<float>(), 1);
+}
+
+TEST_F(ExplainerTest, RefusesBadOptions) {
+  using Start = BaselineOptions::Start;
+  const auto with = [&](ExplainerOptions options) { return [this, options] { make(options); }; };
+  const at::Tensor four = at::zeros({4});
+  const Positions image{Positions::Layout::image, 1};
+  expect_refused({
+      {"unknown site", with({.sites = {"lwo"}}), "'lwo' (nearest: low, "},
+      {"site twice", with({.sites = {"low", "low"}}), "sites has to be in execution order"},
+      {"sites in reverse", with({.sites = {"high", "low"}}), "but got high, low"},
+      {"two layouts for three sites", with({.positions = {{}, {}}}),
+       "positions has to be one for all sites or one for each of 3, but got 2"},
+      {"sequence as an image", with({.positions = {image}}), "of shape (B, C, H, W)"},
+      {"patch 0", with({.positions = {{Positions::Layout::image, 0}}}), "positions.patch"},
+      {"gate", with({.gate = {.tau = 0}}), "tau has to be > 0"},
+      {"probe", with({.probe = {.bound = -1}}), "bound has to be >= 0"},
+      {"free logits", with({.free_logits = {.limit = 0}}), "limit has to be > 0"},
+      {"no vectors", with({.baseline = {Start::given, {}}}), "baseline.vectors has to be given"},
+      {"vectors unasked", with({.baseline = {Start::zero, {four}}}), "with Start::given, and only"},
+      {"one vector for three sites", with({.baseline = {Start::given, {four}}}),
+       "baseline.vectors has to be one for each of 3 masked sites, but got 1"},
+      {"a vector's size", with({.baseline = {Start::given, {four, four, four}}}),
+       "baseline.vectors[2] has to be of shape (2), but got (4)"},
+  });
+}
+
+TEST_F(ExplainerTest, RefusesBadInput) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto explainer = make();
+  const auto input = make({.masking = Masking::input});
+  const auto free = make({.per_sample = true});
+  const auto gates_of = [&](const Recording& recording, const Batch& batch) {
+    return [&explainer, recording, batch] { explainer->gates(recording, batch, {0}, Draw::mean); };
+  };
+  const auto with_input = [&](double value) {
+    Inputs inputs = {batch_.inputs[0].clone(), batch_.inputs[1]};
+    inputs[0][0][1][2] = value;
+    return model_->record(inputs);
+  };
+  Batch narrow = batch_, padded = batch_, unnumbered = batch_;
+  narrow.mask = batch_.mask.narrow(1, 0, 2);
+  padded.mask = batch_.mask.clone();
+  padded.mask[1].fill_(false);
+  unnumbered.examples = at::Tensor();
+  const auto build = [&](const Recording& recording, const Batch& batch, Capacity capacity,
+                         bool per_sample = false) {
+    return [=, this] {
+      Explainer(*model_, {.per_sample = per_sample}, recording, batch, capacity, make_generator(0));
+    };
+  };
+  const Recording partial = model_->record(batch_.inputs, {"low"});
+  EXPECT_NO_THROW(build(recording_, batch_, {5, 3})());
+  expect_refused({
+      {"NaN state", gates_of(with_input(kNan), batch_),
+       "state at 'low' has to be finite, but got 4 NaN or infinite of 24"},
+      {"infinite state", gates_of(with_input(kInfinity), batch_), "state at 'low'"},
+      {"NaN at the start", build(with_input(kNan), batch_, {}), "state at 'low' has to be finite"},
+      {"mask's shape", gates_of(recording_, narrow), "batch.mask has to be of shape (2, 3)"},
+      {"mask's shape at the start", build(recording_, narrow, {}), "batch.mask has to be of shape"},
+      {"all-padding row", build(recording_, padded, {}), "only padding in row 1"},
+      {"unrecorded site", build(partial, batch_, {}), "'middle' (nearest: low)"},
+      {"unrecorded state", [&] { explainer->gates(partial, batch_, {1}, Draw::mean); }, "'middle'"},
+      {"no room", build(recording_, batch_, {}, true), "examples has to be >= 1"},
+      {"no depths", [&] { explainer->gates(recording_, batch_, {}, Draw::mean); },
+       "depths has to be"},
+      {"depth 3 of 3",
+       [&] {
+         explainer->gates(recording_, batch_, {0, 3}, Draw::mean);
+       },
+       "depth has to be in 0..2, but got 3"},
+      {"depth 3 of 3, input", [&] { input->gates(recording_, batch_, {3}, Draw::mean); }, "got 3"},
+      {"depth -1",
+       [&] {
+         explainer->gates(recording_, batch_, {-1, 1}, Draw::mean);
+       },
+       "but got -1"},
+      {"masked site of depth 3", [&] { explainer->masked_site(3); }, "depth has to be in 0..2"},
+      {"parameters of depth 3", [&] { explainer->own_parameters(3); }, "depth has to be in 0..2"},
+      {"no generator", [&] { explainer->gates(recording_, batch_, {0}, Draw::sample); },
+       "generator"},
+      {"no numbers", [&] { free->gates(recording_, unnumbered, {0}, Draw::mean); },
+       "batch.examples has to be given"},
+  });
+}
+
+}  // namespace
+}  // namespace diffmask
