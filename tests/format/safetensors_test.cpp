@@ -118,13 +118,13 @@ TEST_F(SafetensorsTest, EditedBytesNeverCrash) {
     }
   };
   for (size_t at = 0; at < edited_part; ++at) {
-    for (const char byte : {'\0', '\xff', '"', '9', '{', ']'}) {
+    for (const char byte : {'\0', '"', '9'}) {
       std::string bytes = whole;
       bytes[at] = byte;
       attempt(bytes);
     }
   }
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 400; ++i) {
     std::string bytes = whole;
     for (int edits = 0; edits < 3; ++edits) {
       bytes[random() % edited_part] = static_cast<char>(random());
