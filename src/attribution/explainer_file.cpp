@@ -82,7 +82,8 @@ std::string digest(const std::string& manifest, const std::map<std::string, at::
   std::string text = manifest;
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
-    text += fmt::format("\n{} {} ", name, shape_string(data.sizes()));
+    text += fmt::format("\n{} {} {} ", name, c10::toString(data.scalar_type()),
+                        shape_string(data.sizes()));
     text.append(static_cast<const char*>(data.data_ptr()), data.nbytes());
   }
   return c10::sha1(text).str();

@@ -21,6 +21,14 @@ double parse_number(const std::string& path, int64_t line, const std::string& na
   return value;
 }
 
+std::vector<Word> parse_words(const std::string& path, int64_t line, const std::string& text) {
+  try {
+    return words(text);
+  } catch (const ArgumentError& error) {
+    throw FileError(path, line, error.what());
+  }
+}
+
 }  // namespace
 
 std::vector<Review> read_reviews(const std::string& path) {
@@ -39,11 +47,7 @@ std::vector<Review> read_reviews(const std::string& path) {
     }
     Review review;
     review.rating = parse_number(path, number, "the rating", fields[1]);
-    try {
-      review.words = words(fields[columns == 2 ? 0 : 2]);
-    } catch (const ArgumentError& error) {
-      throw FileError(path, number, error.what());
-    }
+    review.words = parse_words(path, number, fields[columns == 2 ? 0 : 2]);
     if (review.words.empty())
       throw FileError(path, number, "has to hold a text of at least one word");
     reviews.push_back(std::move(review));
@@ -61,7 +65,7 @@ std::map<std::string, double> read_lexicon(const std::string& path) {
     if (fields.size() < 2) throw FileError(path, number, "has to hold word<TAB>valence");
     const double valence = parse_number(path, number, "the valence", fields[1]);
     // Emoticons are several words to us, and none of them has the whole's valence.
-    const std::vector<Word> word = words(fields[0]);
+    const std::vector<Word> word = parse_words(path, number, fields[0]);
     if (word.size() == 1) valences[word[0].form] = valence;
   }
   return valences;

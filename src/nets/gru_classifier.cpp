@@ -29,7 +29,7 @@ GruClassifier::GruClassifier(GruClassifierOptions options, at::Generator generat
                          .bidirectional(true);
     layers_.push_back(register_module(fmt::format("gru{}", i), nn::GRU(gru)));
   }
-  head_ = register_module("head", nn::Linear(2 * wide, options_.classes));
+  head_ = register_module("head", nn::Linear(wide, options_.classes));
   initialise(*this, generator);
 }
 
@@ -57,10 +57,8 @@ at::Tensor GruClassifier::layer(int64_t number, const at::Tensor& state,
 }
 
 at::Tensor GruClassifier::classify(const at::Tensor& state, const at::Tensor& mask) const {
-  const at::Tensor padding = mask.logical_not().unsqueeze(2);
-  const at::Tensor mean = state.masked_fill(padding, 0.0).sum(1) / mask.sum(1, /*keepdim=*/true);
-  const at::Tensor highest = state.masked_fill(padding, -INFINITY).amax(1);
-  return head_->forward(dropped(at::cat({mean, highest}, 1)));
+  const at::Tensor pooled = state.masked_fill(mask.logical_not().unsqueeze(2), -INFINITY).amax(1);
+  return head_->forward(dropped(pooled));
 }
 
 at::Tensor GruClassifier::forward(const at::Tensor& words, const at::Tensor& mask) const {

@@ -4,11 +4,12 @@
 
 #include <csignal>
 
+#include "diffmask/core/error.hpp"
+
 namespace diffmask {
 namespace {
 
 volatile std::sig_atomic_t signals_seen = 0;
-void (*previous_handler)(int) = SIG_DFL;
 
 extern "C" void note_interrupt(int) {
   signals_seen = signals_seen + 1;
@@ -23,6 +24,8 @@ std::string bar(double share, int width) {
 }  // namespace
 
 Callback progress_bar(std::string title, std::FILE* out, int64_t every) {
+  require(out != nullptr, "out", "an open file", "a null pointer");
+  require(every >= 1, "every", ">= 1", every);
   const bool terminal = ::isatty(::fileno(out)) != 0;
   double phase_began = 0.0;
   return [=](const Progress& now) mutable {
@@ -52,12 +55,11 @@ Callback progress_bar(std::string title, std::FILE* out, int64_t every) {
   };
 }
 
-InterruptGuard::InterruptGuard() {
+InterruptGuard::InterruptGuard() : previous_handler_(std::signal(SIGINT, note_interrupt)) {
   signals_seen = 0;
-  previous_handler = std::signal(SIGINT, note_interrupt);
 }
 
-InterruptGuard::~InterruptGuard() { std::signal(SIGINT, previous_handler); }
+InterruptGuard::~InterruptGuard() { std::signal(SIGINT, previous_handler_); }
 
 bool InterruptGuard::interrupted() { return signals_seen > 0; }
 

@@ -48,6 +48,15 @@ std::unique_ptr<torch::optim::Optimizer> make_optimiser(const TrainerOptions& op
   return std::make_unique<torch::optim::RMSprop>(groups, torch::optim::RMSpropOptions());
 }
 
+// D of each row, checked: a user's functor may give anything.
+at::Tensor checked_divergence(const Divergence& divergence, const at::Tensor& original,
+                              const at::Tensor& masked, int64_t rows, const std::string& site) {
+  const at::Tensor result = divergence(original, masked);
+  check_shape("divergence(original, masked)", result, {rows});
+  check_finite(fmt::format("divergence at '{}'", site), result);
+  return result;
+}
+
 // One update of all parameters. Gradients are asked for by name, since backward() would also write
 // into the frozen model's parameters.
 void descend(torch::optim::Optimizer& optimiser, const at::Tensor& loss) {
@@ -90,8 +99,9 @@ class Run {
       StepRecord record{step, {}};
       at::Tensor loss;
       const auto depths = draw_depths(step);
-      const auto gates =
-          explainer_.gates(item->recording, item->batch, depths, Draw::sample, draws_);
+      const bool expected = options_.expected_every > 0 && step % options_.expected_every == 0;
+      const auto gates = explainer_.gates(item->recording, item->batch, depths,
+                                          expected ? Draw::mean : Draw::sample, draws_);
       for (size_t i = 0; i < depths.size(); ++i) {
         loss = add(loss, depth_lagrangian(*item, depths[i], gates[i], record));
       }
@@ -169,10 +179,8 @@ class Run {
   at::Tensor divergence(const RecordedBatches::Item& item, int64_t depth,
                         const at::Tensor& z) const {
     const at::Tensor masked = explainer_.masked_output(model_, item.recording, depth, z);
-    const at::Tensor rows = options_.divergence(item.recording.output(), masked);
-    check_shape("divergence(original, masked)", rows, {item.batch.size()});
-    check_finite(fmt::format("divergence at '{}'", explainer_.sites()[depth]), rows);
-    return rows;
+    return checked_divergence(options_.divergence, item.recording.output(), masked,
+                              item.batch.size(), explainer_.sites()[depth]);
   }
 
   void set_rates(int64_t step) {
@@ -232,7 +240,7 @@ class Run {
       best_score_[depth] = candidate;
       best.validation = now[depth];
       best.step = summary_.steps;
-      best.feasible = now[depth].divergence <= options_.epsilon;
+      best.feasible = score(now[depth]).first == 0.0;
       const auto own = explainer_.own_parameters(static_cast<int64_t>(depth));
       for (const auto& [name, parameter] : named(explainer_)) {
         if (joint || std::find(own.begin(), own.end(), name) != own.end()) {
@@ -243,11 +251,19 @@ class Run {
     return now;
   }
 
-  // Smaller is better: first the violation, under the expected gate and the hard mask, then what is
-  // kept.
+  // Smaller is better: first the violation, then what is kept.
   std::pair<double, double> score(const DepthEvaluation& depth) const {
-    const double worst = std::max(depth.divergence, depth.hard_divergence);
-    return {std::max(worst - options_.epsilon, 0.0), depth.keep};
+    using Criterion = TrainerOptions::Criterion;
+    double divergence = 0.0, keep = 0.0;
+    if (options_.criterion != Criterion::hard) {
+      divergence = depth.divergence;
+      keep += depth.keep;
+    }
+    if (options_.criterion != Criterion::expected) {
+      divergence = std::max(divergence, depth.hard_divergence);
+      keep += depth.hard_keep;
+    }
+    return {std::max(divergence - options_.epsilon, 0.0), keep};
   }
 
   void restore_best() {
@@ -302,6 +318,7 @@ void TrainerOptions::validate() const {
   positive("baseline_rate", baseline_rate);
   require(divergence != nullptr, "divergence", "a function", "none");
   require(steps >= 1, "steps", ">= 1", steps);
+  require(expected_every >= 0, "expected_every", ">= 0", expected_every);
   require(warm_up >= 0, "warm_up", ">= 0", warm_up);
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);
   require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
@@ -336,8 +353,9 @@ std::vector<DepthEvaluation> evaluate(const FrozenModel& model, const Explainer&
       const at::Tensor keep = gates.log_keep.exp();
       const at::Tensor hard = keep.gt(0.5).to(keep.scalar_type());
       const auto rows = [&](const at::Tensor& z) {
-        return divergence(item->recording.output(),
-                          explainer.masked_output(model, item->recording, depth, z));
+        return checked_divergence(divergence, item->recording.output(),
+                                  explainer.masked_output(model, item->recording, depth, z),
+                                  batch.size(), explainer.sites()[static_cast<size_t>(depth)]);
       };
       const at::Tensor hard_rows = rows(hard);
       DepthEvaluation& sum = sums[static_cast<size_t>(depth)];

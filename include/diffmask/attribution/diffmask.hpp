@@ -41,6 +41,7 @@ class DiffMask : public Attributor {
   /// The model's output with a depth's site masked by z. Shape: z (B, P), in [0, 1].
   at::Tensor masked_output(const Batch& batch, int64_t depth, const at::Tensor& z) const;
 
+  bool fitted() const { return explainer_ != nullptr; }
   const Explainer& explainer() const;
 
   /// An explainer file; see explainer_file.hpp.

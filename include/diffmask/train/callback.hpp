@@ -40,6 +40,9 @@ class InterruptGuard {
   /// Stops a run once Ctrl-C was pressed.
   Callback callback() const;
   static bool interrupted();
+
+ private:
+  void (*previous_handler_)(int);
 };
 
 }  // namespace diffmask

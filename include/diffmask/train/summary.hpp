@@ -38,7 +38,7 @@ struct DepthSummary {
   DepthEvaluation validation;
   double multiplier = 0.0;  ///< lambda at the end of training
   int64_t step = 0;         ///< the step whose parameters were kept; 0: none was validated
-  bool feasible = false;    ///< D <= eps on the validation data, with the expected gate
+  bool feasible = false;    ///< D <= eps on the validation data, by the criterion of the training
 };
 
 struct Summary {

@@ -37,12 +37,19 @@ struct TrainerOptions {
     top_down,  ///< the deepest first, one more every steps / depths steps (GraphMask)
   };
   enum class Optimiser { adam, rmsprop };
+  /// What has to be within eps on the validation data: the expected gate's divergence, the hard mask's,
+  /// or both.
+  enum class Criterion { expected, hard, both };
 
   double epsilon = 0.1;  ///< eps > 0, in the divergence's unit (paper: 0.05 toy, 0.1 SST, 1 SQuAD)
   Divergence divergence = divergence::categorical;
   int64_t steps = 1500;  ///< >= 1
   Schedule schedule = Schedule::all;
   BatchOptions batches;
+
+  /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples alone
+  /// may settle on equal odds everywhere, of which no hard mask can be made (docs/recipe.md).
+  int64_t expected_every = 0;
 
   int64_t warm_up = 300;       ///< steps for the baselines alone, >= 0
   double warm_up_rate = 0.02;  ///< their Adam step size, > 0
@@ -57,6 +64,7 @@ struct TrainerOptions {
   PenaltyOptions penalty;
   DualAscentOptions multiplier;
 
+  Criterion criterion = Criterion::both;
   int64_t validate_every = 250;  ///< steps, >= 1; the last step is always validated
   uint64_t seed = 0;             ///< of everything that is drawn
 

@@ -1,0 +1,491 @@
+#include "diffmask/train/trainer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/metrics/known_answer.hpp"
+#include "diffmask/nets/counting_net.hpp"
+#include "diffmask/train/supervised.hpp"
+#include "tests/bad_input.hpp"
+#include "tests/training_task.hpp"
+
+namespace diffmask {
+namespace {
+
+using Schedule = TrainerOptions::Schedule;
+
+class TrainerTest : public testing::Test {
+ protected:
+  Summary run(Explainer& explainer, const TrainerOptions& options,
+              const std::vector<Callback>& callbacks = {}) const {
+    return train(*task_.model, explainer, *task_.training, *task_.validation, options, callbacks);
+  }
+
+  std::vector<DepthEvaluation> evaluated(const Explainer& explainer,
+                                         const TrainerOptions& options) const {
+    RecordedBatches data(*task_.model, *task_.validation, explainer.sites(), options.batches);
+    return evaluate(*task_.model, explainer, data, options.divergence, options.epsilon);
+  }
+
+  // What the explainer's parameters are after training.
+  std::map<std::string, at::Tensor> trained(const TrainerOptions& options,
+                                            ExplainerOptions explainer = {}) const {
+    const auto fresh = make_explainer(task_, explainer);
+    run(*fresh, options);
+    return parameters_of(*fresh);
+  }
+
+  TrainingTask task_ = training_task();
+};
+
+void expect_same(const DepthEvaluation& a, const DepthEvaluation& b) {
+  EXPECT_EQ(a.divergence, b.divergence);
+  EXPECT_EQ(a.hard_divergence, b.hard_divergence);
+  EXPECT_EQ(a.keep, b.keep);
+  EXPECT_EQ(a.hard_keep, b.hard_keep);
+  EXPECT_EQ(a.within, b.within);
+}
+
+// The paper's toy task in small: fewer examples, a shorter training, larger steps.
+TEST(TrainerCountingTest, FindsTheKnownAnswerAtTheEncoder) {
+  const at::Generator generator = make_generator(11);
+  const CountingData training = make_counting(4000, generator),
+                     validation = make_counting(400, generator);
+  const PaddedDataset data = training.dataset(), held_out = validation.dataset();
+  const auto net = std::make_shared<CountingNet>(generator);
+  const Forward forward = [&](const Inputs& x) {
+    return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
+  };
+  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+    return at::binary_cross_entropy_with_logits(logits, labels.to(at::kFloat));
+  };
+  train_supervised(*net, forward, loss, data, held_out,
+                   {.epochs = 20, .batch_size = 64, .rate = 5e-3, .final_rate = 0.05});
+  const at::Tensor right = predict(forward, held_out).gt(0).eq(validation.labels.gt(0));
+  ASSERT_GT(right.to(at::kDouble).mean().item<double>(), 0.9) << "the model has to know the task";
+
+  ExplainerOptions options{.sites = {"encoder"}};
+  options.probe.initial_bias = 4.0;
+  TrainerOptions trainer;
+  trainer.epsilon = 0.05;
+  trainer.divergence = divergence::bernoulli;
+  trainer.steps = 500;
+  trainer.warm_up = 100;
+  trainer.gate_rate = 0.03;
+  trainer.batches.batch_size = 128;
+  trainer.validate_every = 50;
+  DiffMask method(staged(net), options);
+  const Summary summary = method.fit(data, held_out, trainer);
+  EXPECT_TRUE(summary.feasible()) << summary.full_report();
+  EXPECT_LE(summary.depths[0].validation.divergence, 0.05);
+
+  const Batch batch = held_out.batch(iota(held_out.size()));
+  const at::Tensor scores = method.attribute(batch).scores.select(2, 0);
+  const KnownAnswer answer = known_answer(validation.relevant(), scores, batch.mask);
+  const KnownAnswer uniform = known_answer(validation.relevant(), batch.mask, batch.mask);
+  EXPECT_GT(uniform.kl, 0.5);
+  printf("KLJS %f %f %f %s\n", answer.kl, answer.js, uniform.kl, summary.full_report().c_str());
+  EXPECT_LT(answer.kl, uniform.kl / 4) << summary.full_report();
+  EXPECT_LT(answer.js, uniform.js / 4);
+}
+
+TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
+  for (const Schedule schedule : {Schedule::all, Schedule::random, Schedule::top_down}) {
+    TrainerOptions options = training_options(20);
+    options.schedule = schedule;
+    const auto explainer = make_explainer(task_);
+    const auto before = parameters_of(*explainer);
+    const Summary summary = run(*explainer, options);
+    EXPECT_FALSE(same_bits(parameters_of(*explainer), before));
+    EXPECT_EQ(summary.steps, 20);
+    EXPECT_FALSE(summary.interrupted);
+    EXPECT_EQ(summary.epsilon, options.epsilon);
+    ASSERT_EQ(summary.history.size(), 20u);
+    std::set<int64_t> seen;
+    for (const StepRecord& record : summary.history) {
+      std::vector<int64_t> depths;
+      for (const DepthStep& depth : record.depths) depths.push_back(depth.depth);
+      seen.insert(depths.begin(), depths.end());
+      const std::vector<int64_t> both = {0, 1}, deepest = {1};
+      if (schedule == Schedule::all) EXPECT_EQ(depths, both);
+      if (schedule == Schedule::random) EXPECT_EQ(depths.size(), 1u);
+      if (schedule == Schedule::top_down) EXPECT_EQ(depths, record.step <= 10 ? deepest : both);
+    }
+    EXPECT_EQ(seen, (std::set<int64_t>{0, 1}));
+  }
+}
+
+TEST_F(TrainerTest, MultipliersFollowTheDivergence) {
+  TrainerOptions options = training_options(30);
+  options.multiplier = {.initial = 2.0, .rate = 0.25};
+  const auto explainer = make_explainer(task_);
+  const Summary summary = run(*explainer, options);
+  std::vector<double> expected = {2.0, 2.0};
+  for (const StepRecord& record : summary.history) {
+    for (const DepthStep& depth : record.depths) {
+      const double violation = (depth.divergence - options.epsilon) / options.epsilon;
+      double& multiplier = expected[static_cast<size_t>(depth.depth)];
+      multiplier = std::max(multiplier + 0.25 * std::clamp(violation, -1.0, 1.0), 0.0);
+      EXPECT_NEAR(depth.multiplier, multiplier, 1e-12);
+    }
+  }
+  EXPECT_EQ(summary.depths[0].multiplier, summary.history.back().depths[0].multiplier);
+}
+
+TEST_F(TrainerTest, TheReferencesRecipeRuns) {
+  TrainerOptions options = TrainerOptions::reference();
+  EXPECT_EQ(options.schedule, Schedule::random);
+  EXPECT_EQ(options.optimiser, TrainerOptions::Optimiser::rmsprop);
+  ASSERT_TRUE(options.lookahead.has_value());
+  EXPECT_EQ(options.lookahead->k, 6);
+  EXPECT_EQ(options.gate_rate, 3e-4);
+  options.steps = 13;
+  options.batches.batch_size = 16;
+  const auto explainer = make_explainer(task_);
+  const auto before = parameters_of(*explainer);
+  const Summary summary = run(*explainer, options);
+  EXPECT_EQ(summary.steps, 13);
+  for (const DepthSummary& depth : summary.depths) EXPECT_EQ(depth.step, 13);
+  EXPECT_FALSE(same_bits(parameters_of(*explainer), before));
+}
+
+TEST_F(TrainerTest, SameSeedSameBits) {
+  for (const Schedule schedule : {Schedule::all, Schedule::random}) {
+    const auto of_seed = [&](uint64_t seed) {
+      TrainerOptions options = training_options(12, seed);
+      options.schedule = schedule;
+      return trained(options);
+    };
+    EXPECT_TRUE(same_bits(of_seed(1), of_seed(1)));
+    EXPECT_FALSE(same_bits(of_seed(1), of_seed(2)));
+  }
+}
+
+TEST_F(TrainerTest, ForgottenRecordingsAreMadeAnewToTheSameBits) {
+  TrainerOptions options = training_options(12);
+  const auto kept = trained(options);
+  options.batches.cache_bytes = 0;
+  EXPECT_TRUE(same_bits(trained(options), kept));
+}
+
+TEST_F(TrainerTest, LookaheadPullsThePartsBack) {
+  TrainerOptions options = training_options(12);
+  options.validate_every = 12;
+  const auto plain = trained(options);
+  options.lookahead = LookaheadOptions{.k = 13, .alpha = 0.5};
+  EXPECT_TRUE(same_bits(trained(options), plain)) << "13 steps have not passed";
+  // At the twelfth step the slow weights, still where they began, are followed a thousandth.
+  options.lookahead = LookaheadOptions{.k = 12, .alpha = 1e-3};
+  const auto pulled = trained(options), start = parameters_of(*make_explainer(task_));
+  for (const auto& [name, value] : pulled) {
+    if (name.starts_with("baseline")) continue;  // warmed up after the slow weights were taken
+    const at::Tensor expected = start.at(name) + 1e-3 * (plain.at(name) - start.at(name));
+    EXPECT_TRUE(at::allclose(value, expected, 0, 1e-6)) << name;
+  }
+}
+
+TEST_F(TrainerTest, WarmUpMovesBaselinesAlone) {
+  const auto explainer = make_explainer(task_);
+  const auto before = parameters_of(*explainer);
+  int64_t seen = 0;
+  const Callback stop = [&](const Progress& now) {
+    EXPECT_EQ(now.phase, Progress::Phase::warm_up);
+    EXPECT_EQ(now.step, ++seen);
+    EXPECT_EQ(now.steps, 5);
+    EXPECT_EQ(now.record, nullptr);
+    return now.step == 4 ? Action::stop : Action::proceed;
+  };
+  const Summary summary = run(*explainer, training_options(), {stop});
+  EXPECT_TRUE(summary.interrupted);
+  EXPECT_EQ(seen, 4);
+  EXPECT_EQ(summary.steps, 0);
+  EXPECT_FALSE(summary.feasible());
+  for (const DepthSummary& depth : summary.depths) EXPECT_EQ(depth.step, 0);
+  for (const auto& [name, value] : parameters_of(*explainer)) {
+    EXPECT_EQ(value.equal(before.at(name)), !name.starts_with("baseline")) << name;
+  }
+}
+
+TEST_F(TrainerTest, FixedBaselinesStay) {
+  ExplainerOptions fixed;
+  fixed.baseline.learned = false;
+  const auto explainer = make_explainer(task_, fixed);
+  const auto before = parameters_of(*explainer);
+  run(*explainer, training_options());
+  for (const auto& [name, value] : parameters_of(*explainer)) {
+    // A layer may have parameters that nothing moves in 20 steps, a baseline must not have others.
+    if (name.starts_with("baseline")) EXPECT_TRUE(value.equal(before.at(name))) << name;
+  }
+  EXPECT_FALSE(same_bits(parameters_of(*explainer), before));
+}
+
+TEST_F(TrainerTest, TheModelIsNotChanged) {
+  for (at::Tensor& parameter : task_.net->parameters()) {
+    parameter.mutable_grad() = at::full_like(parameter, 0.5);
+  }
+  (*task_.net)[1]->named_parameters()["bias"].set_requires_grad(false);
+  const std::string fingerprint = task_.model->fingerprint();
+  const auto expect_unchanged = [&] {
+    EXPECT_EQ(task_.model->fingerprint(), fingerprint);
+    for (const auto& module : task_.net->modules()) EXPECT_FALSE(module->is_training());
+    for (const auto& item : task_.net->named_parameters()) {
+      EXPECT_EQ(item.value().requires_grad(), item.key() != "1.bias");
+      EXPECT_TRUE(item.value().grad().eq(0.5).all().item<bool>()) << item.key();
+    }
+    EXPECT_TRUE(at::GradMode::is_enabled());
+  };
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    const auto explainer = make_explainer(task_, {.masking = masking});
+    run(*explainer, training_options());
+    expect_unchanged();
+    for (const auto& item : explainer->named_parameters()) {
+      EXPECT_FALSE(item.value().grad().defined()) << item.key();
+    }
+    TrainerOptions throwing = training_options();
+    throwing.divergence = [n = 0](const at::Tensor& y, const at::Tensor& masked) mutable {
+      if (++n == 20) throw std::domain_error("a divergence's own exception");
+      return divergence::categorical(y, masked);
+    };
+    EXPECT_THROW(run(*explainer, throwing), std::domain_error);
+    expect_unchanged();
+    const Callback fails = [](const Progress& now) {
+      if (now.validation) throw std::domain_error("a callback's own exception");
+      return Action::proceed;
+    };
+    EXPECT_THROW(run(*explainer, training_options(), {fails}), std::domain_error);
+    expect_unchanged();
+  }
+}
+
+TEST_F(TrainerTest, RefusesBadDivergences) {
+  const auto with = [&](Divergence divergence, int64_t warm_up, ExplainerOptions options = {}) {
+    return [=, this] {
+      TrainerOptions trainer = training_options();
+      trainer.warm_up = warm_up;
+      trainer.divergence = divergence;
+      const auto explainer = make_explainer(task_, options);
+      run(*explainer, trainer);
+    };
+  };
+  const Divergence nan = [](const at::Tensor& y, const at::Tensor& masked) {
+    return divergence::categorical(y, masked) * NAN;
+  };
+  const Divergence infinite = [](const at::Tensor& y, const at::Tensor& masked) {
+    return divergence::categorical(y, masked) + INFINITY;
+  };
+  const Divergence mean = [](const at::Tensor& y, const at::Tensor& masked) {
+    return divergence::categorical(y, masked).mean();
+  };
+  const Divergence rows = [](const at::Tensor& y, const at::Tensor& masked) {
+    return (y - masked).square();
+  };
+  const Divergence none = [](const at::Tensor&, const at::Tensor&) { return at::Tensor(); };
+  // Training makes a graph, and validation none.
+  const Divergence late = [&](const at::Tensor& y, const at::Tensor& masked) {
+    return at::GradMode::is_enabled() ? divergence::categorical(y, masked) : nan(y, masked);
+  };
+  const Divergence late_mean = [&](const at::Tensor& y, const at::Tensor& masked) {
+    return at::GradMode::is_enabled() ? divergence::categorical(y, masked) : mean(y, masked);
+  };
+  const std::string at_low = "divergence at 'low' has to be finite, but got 16 NaN or infinite";
+  const std::string shape = "divergence(original, masked) has to be of shape (16), but got ";
+  expect_refused({
+      {"NaN in warm-up", with(nan, 5), at_low},
+      {"NaN", with(nan, 0), at_low},
+      {"NaN at the second site", with(nan, 0, {.sites = {"high"}}), "divergence at 'high'"},
+      {"infinite", with(infinite, 0), at_low},
+      {"NaN while validating", with(late, 0), "divergence at 'low' has to be finite"},
+      {"a mean", with(mean, 0), shape + "()"},
+      {"a mean in warm-up", with(mean, 5), shape + "()"},
+      {"a mean while validating", with(late_mean, 0), "divergence(original, masked)"},
+      {"a matrix", with(rows, 0), shape + "(16, 2)"},
+      {"nothing", with(none, 0), shape + "an undefined tensor"},
+  });
+}
+
+TEST_F(TrainerTest, WhatIsThereWhenStoppedWasValidated) {
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    TrainerOptions options = training_options(100);
+    options.validate_every = 50;
+    const auto explainer = make_explainer(task_, {.masking = masking});
+    const Callback stop = [](const Progress& now) {
+      return now.phase == Progress::Phase::train && now.step == 7 ? Action::stop : Action::proceed;
+    };
+    int64_t calls = 0;
+    const Callback count = [&](const Progress&) { return ++calls, Action::proceed; };
+    const Summary summary = run(*explainer, options, {stop, count});
+    EXPECT_TRUE(summary.interrupted);
+    EXPECT_EQ(summary.steps, 7);
+    EXPECT_EQ(summary.history.size(), 7u);
+    EXPECT_EQ(calls, 5 + 7);
+    const auto now = evaluated(*explainer, options);
+    for (size_t depth = 0; depth < now.size(); ++depth) {
+      EXPECT_EQ(summary.depths[depth].step, 7);
+      expect_same(summary.depths[depth].validation, now[depth]);
+    }
+  }
+}
+
+// How far an evaluation is from D <= eps, whether gates are expected or hard.
+double violation(const DepthEvaluation& depth, double epsilon) {
+  return std::max({depth.divergence - epsilon, depth.hard_divergence - epsilon, 0.0});
+}
+
+TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
+  bool steps_differ = false, not_the_last = false;
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    TrainerOptions options = training_options(60, seed);
+    options.validate_every = 4;
+    const auto explainer = make_explainer(task_);
+    std::map<int64_t, std::vector<DepthEvaluation>> validations;
+    const Callback note = [&](const Progress& now) {
+      EXPECT_EQ(now.validation != nullptr,
+                now.phase == Progress::Phase::train && now.step % 4 == 0);
+      if (now.validation) validations[now.step] = *now.validation;
+      return Action::proceed;
+    };
+    const Summary summary = run(*explainer, options, {note});
+    EXPECT_EQ(validations.size(), 15u);
+    const auto now = evaluated(*explainer, options);
+    for (size_t depth = 0; depth < now.size(); ++depth) {
+      const DepthSummary& best = summary.depths[depth];
+      EXPECT_EQ(best.site, explainer->sites()[depth]);
+      expect_same(best.validation, now[depth]);
+      expect_same(best.validation, validations.at(best.step)[depth]);
+      EXPECT_EQ(best.feasible, now[depth].divergence <= options.epsilon);
+      for (const auto& [step, evaluation] : validations) {
+        const DepthEvaluation& other = evaluation[depth];
+        const double mine = violation(best.validation, options.epsilon);
+        EXPECT_LE(mine, violation(other, options.epsilon)) << "step " << step;
+        EXPECT_FALSE(violation(other, options.epsilon) == mine &&
+                     other.keep < best.validation.keep &&
+                     other.hard_keep < best.validation.hard_keep)
+            << "step " << step << " keeps less";
+      }
+      not_the_last |= best.step != options.steps;
+    }
+    steps_differ |= summary.depths[0].step != summary.depths[1].step;
+  }
+  EXPECT_TRUE(steps_differ) << "depths that agree by chance test nothing";
+  EXPECT_TRUE(not_the_last);
+}
+
+TEST_F(TrainerTest, InputGatingSelectsAllDepthsTogether) {
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    TrainerOptions options = training_options(40, seed);
+    const auto explainer = make_explainer(task_, {.masking = Masking::input});
+    const Summary summary = run(*explainer, options);
+    EXPECT_EQ(summary.depths[0].step, summary.depths[1].step);
+    const auto now = evaluated(*explainer, options);
+    for (size_t depth = 0; depth < now.size(); ++depth) {
+      expect_same(summary.depths[depth].validation, now[depth]);
+    }
+    EXPECT_LE(now[1].keep, now[0].keep) << "what is dropped stays dropped";
+  }
+}
+
+TEST_F(TrainerTest, EvaluatesMeansOverExamples) {
+  const auto explainer = make_explainer(task_);
+  run(*explainer, training_options(30));
+  TrainerOptions options = training_options();
+  const auto together = evaluated(*explainer, options);
+  std::vector<DepthEvaluation> expected(2, {0, 0, 0, 0, 0});
+  const int64_t size = task_.validation->size();
+  for (int64_t i = 0; i < size; ++i) {
+    const Batch batch = task_.validation->batch({i});
+    const Recording recording = task_.model->record(batch.inputs);
+    at::NoGradGuard no_grad;
+    for (int64_t depth = 0; depth < 2; ++depth) {
+      const auto of = [&](Draw draw) {
+        const Gates gates = explainer->gates(recording, batch, {depth}, draw)[0];
+        const at::Tensor masked = explainer->masked_output(*task_.model, recording, depth, gates.z);
+        return std::pair(divergence::categorical(recording.output(), masked).item<double>(), gates);
+      };
+      const auto [mean, gates] = of(Draw::mean);
+      const auto [hard, hard_gates] = of(Draw::hard);
+      DepthEvaluation& sum = expected[static_cast<size_t>(depth)];
+      const auto share = 1.0 / static_cast<double>(size);
+      sum.divergence += share * mean;
+      sum.hard_divergence += share * hard;
+      sum.keep += share * gates.log_keep.exp().mean().item<double>();
+      sum.hard_keep += share * hard_gates.z.mean().item<double>();
+      sum.within += share * (hard <= options.epsilon);
+    }
+  }
+  for (size_t depth = 0; depth < 2; ++depth) {
+    EXPECT_NEAR(together[depth].divergence, expected[depth].divergence, 1e-6);
+    EXPECT_NEAR(together[depth].hard_divergence, expected[depth].hard_divergence, 1e-6);
+    EXPECT_NEAR(together[depth].keep, expected[depth].keep, 1e-6);
+    EXPECT_NEAR(together[depth].hard_keep, expected[depth].hard_keep, 1e-6);
+    EXPECT_NEAR(together[depth].within, expected[depth].within, 1e-9);
+  }
+  EXPECT_GT(expected[0].divergence, 1e-4) << "gates that keep everything test nothing";
+  EXPECT_LT(expected[0].keep, 0.99);
+}
+
+TEST(TrainerImageTest, TrainsPatchesOfImages) {
+  const auto model = image_model();
+  const ImageData training(24, 1), validation(8, 2);
+  const Batch batch = training.batch(iota(24));
+  Explainer explainer(*model, image_options(), model->record(batch.inputs), batch, {},
+                      make_generator(0));
+  const auto before = parameters_of(explainer);
+  TrainerOptions options = training_options(10);
+  const Summary summary = train(*model, explainer, training, validation, options);
+  EXPECT_EQ(summary.steps, 10);
+  RecordedBatches data(*model, validation, explainer.sites(), options.batches);
+  const auto now = evaluate(*model, explainer, data, options.divergence, options.epsilon);
+  for (size_t depth = 0; depth < 2; ++depth) {
+    expect_same(summary.depths[depth].validation, now[depth]);
+    EXPECT_LT(now[depth].keep, 1);
+  }
+  for (const auto& [name, value] : parameters_of(explainer)) {
+    EXPECT_FALSE(value.equal(before.at(name))) << name;
+  }
+}
+
+TEST_F(TrainerTest, RefusesBadOptions) {
+  const auto with = [&](const std::function<void(TrainerOptions&)>& change) {
+    return [this, change] {
+      TrainerOptions options = training_options();
+      change(options);
+      const auto explainer = make_explainer(task_);
+      const auto before = parameters_of(*explainer);
+      try {
+        run(*explainer, options);
+      } catch (...) {
+        EXPECT_TRUE(same_bits(parameters_of(*explainer), before)) << "trained before it refused";
+        throw;
+      }
+    };
+  };
+  using O = TrainerOptions;
+  expect_refused({
+      {"epsilon 0", with([](O& o) { o.epsilon = 0; }), "epsilon has to be > 0, but got 0"},
+      {"epsilon -1", with([](O& o) { o.epsilon = -1; }), "epsilon has to be > 0, but got -1"},
+      {"epsilon NaN", with([](O& o) { o.epsilon = NAN; }), "epsilon has to be > 0, but got nan"},
+      {"epsilon infinite", with([](O& o) { o.epsilon = INFINITY; }), "epsilon has to be > 0"},
+      {"divergence", with([](O& o) { o.divergence = nullptr; }), "divergence has to be a function"},
+      {"steps", with([](O& o) { o.steps = 0; }), "steps has to be >= 1, but got 0"},
+      {"warm-up", with([](O& o) { o.warm_up = -1; }), "warm_up has to be >= 0, but got -1"},
+      {"warm-up rate", with([](O& o) { o.warm_up_rate = 0; }), "warm_up_rate has to be > 0"},
+      {"gate rate", with([](O& o) { o.gate_rate = NAN; }), "gate_rate has to be > 0, but got nan"},
+      {"baseline rate", with([](O& o) { o.baseline_rate = -1; }), "baseline_rate has to be > 0"},
+      {"beta2 1", with([](O& o) { o.beta2 = 1; }), "beta2 has to be in (0, 1), but got 1"},
+      {"beta2 NaN", with([](O& o) { o.beta2 = NAN; }), "beta2 has to be in (0, 1), but got nan"},
+      {"final rate", with([](O& o) { o.final_rate = 0; }), "final_rate has to be in (0, 1]"},
+      {"validation", with([](O& o) { o.validate_every = 0; }), "validate_every has to be >= 1"},
+      {"batch size", with([](O& o) { o.batches.batch_size = 0; }), "batch_size has to be >= 1"},
+      {"cache", with([](O& o) { o.batches.cache_bytes = -1; }), "cache_bytes has to be >= 0"},
+      {"penalty", with([](O& o) { o.penalty.scale = 0; }), "penalty.scale has to be > 0"},
+      {"multiplier", with([](O& o) { o.multiplier.rate = 0; }), "rate has to be > 0"},
+      {"lookahead k", with([](O& o) { o.lookahead = LookaheadOptions{.k = 0}; }), "k has to be"},
+      {"lookahead alpha", with([](O& o) { o.lookahead = LookaheadOptions{.alpha = 2}; }),
+       "alpha has to be in (0, 1], but got 2"},
+  });
+}
+
+}  // namespace
+}  // namespace diffmask
