@@ -86,6 +86,7 @@ std::vector<Method> methods(uint64_t seed, int64_t steps) {
   per_sample.explainer.per_sample = true;
   per_sample.trainer.batches.batch_size = 1000;
   per_sample.trainer.gate_rate = 0.1;
+  per_sample.trainer.steps = std::max<int64_t>(steps / 8, 1);  // each reads all examples
   return {hidden, input, per_sample};
 }
 

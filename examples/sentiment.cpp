@@ -36,7 +36,7 @@ struct Options {
   std::string data, lexicon, html = "sentiment.html", json, picture, save;
   uint64_t seed = 0;
   int64_t epochs = 5, steps = 600;
-  double epsilon = 0.04;
+  double epsilon = 0.035;
 };
 
 // The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
@@ -234,8 +234,8 @@ int run(const Options& options) {
              trained.seconds);
 
   const auto model = dm::staged(net);
-  dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = {.layer_norm = true}});
-  dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = {.layer_norm = true}});
+  dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = {.hidden_size = 128, .layer_norm = true}});
+  dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = {.hidden_size = 128, .layer_norm = true}});
   const auto fit = [&](dm::DiffMask& method, const std::vector<dm::Callback>& watchers) {
     at::set_num_threads(1);
     return method.fit(training, development, recipe(options), watchers);

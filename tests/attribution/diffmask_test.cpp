@@ -103,7 +103,6 @@ TEST_F(DiffMaskTest, MaskedOutputRunsOnTheMaskedState) {
 TEST_F(DiffMaskTest, HoldsOutATenthToValidateOn) {
   const auto first = [&](uint64_t seed) {
     DiffMask method(task_.model);
-    std::vector<double> seen;
     const Summary summary = method.fit(*task_.training, training_options(10, seed));
     EXPECT_EQ(summary.steps, 10);
     EXPECT_EQ(summary.depths.size(), 2u);
@@ -111,7 +110,7 @@ TEST_F(DiffMaskTest, HoldsOutATenthToValidateOn) {
   };
   EXPECT_TRUE(same(first(1), first(1)));
   EXPECT_FALSE(same(first(1), first(2)));
-  // Four of 48 are held out, and an epoch of the others in batches of 4 has 11 steps.
+  // Four of 48 are held out: a single batch of validation.
   std::set<double> sizes;
   DiffMask method(task_.model);
   TrainerOptions options = training_options(1);
@@ -253,7 +252,7 @@ TEST_F(DiffMaskTest, RefusesBadInput) {
        }),
        "only padding in row 3"},
       {"mask's shape", attribute([](Batch& batch) { batch.mask = batch.mask.narrow(1, 0, 2); }),
-       ""},
+       "batch.mask has to be of shape (20, 5), but got (20, 2)"},
       {"NaN", attribute([](Batch& batch) { batch.inputs[0] = batch.inputs[0] * NAN; }),
        "state at 'low' has to be finite"},
       {"depth 2 of 2",

@@ -6,8 +6,6 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/metrics/known_answer.hpp"
-#include "diffmask/nets/counting_net.hpp"
-#include "diffmask/train/supervised.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/training_task.hpp"
 
@@ -48,45 +46,60 @@ void expect_same(const DepthEvaluation& a, const DepthEvaluation& b) {
   EXPECT_EQ(a.within, b.within);
 }
 
-// The paper's toy task in small: fewer examples, a shorter training, larger steps.
-TEST(TrainerCountingTest, FindsTheKnownAnswerAtTheEncoder) {
-  const at::Generator generator = make_generator(11);
-  const CountingData training = make_counting(4000, generator),
-                     validation = make_counting(400, generator);
-  const PaddedDataset data = training.dataset(), held_out = validation.dataset();
-  const auto net = std::make_shared<CountingNet>(generator);
-  const Forward forward = [&](const Inputs& x) {
-    return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
+// A model that adds up the numbers whose flag is set, and nothing else. Of CountingNet the same is
+// true, but its gates need some 2,000 steps: too slow here, so examples/counting is what shows
+// that.
+TEST(TrainerKnownAnswerTest, FindsThePositionsThatMatter) {
+  const auto draw = [](int64_t size, uint64_t seed) {
+    const at::Generator generator = make_generator(seed);
+    const at::Tensor sign = at::rand({size, 6}, generator).gt(0.5).to(at::kFloat) * 2 - 1;
+    const at::Tensor flag = at::rand({size, 6}, generator).gt(0.5).to(at::kFloat);
+    return at::stack({sign, flag}, 2);
   };
-  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
-    return at::binary_cross_entropy_with_logits(logits, labels.to(at::kFloat));
+  const auto data_of = [](const at::Tensor& values) {
+    return PaddedDataset({{values, /*is_sequence=*/true}},
+                         at::arange(values.size(0), at::kLong).remainder(6) + 1);
   };
-  train_supervised(*net, forward, loss, data, held_out,
-                   {.epochs = 20, .batch_size = 64, .rate = 5e-3, .final_rate = 0.05});
-  const at::Tensor right = predict(forward, held_out).gt(0).eq(validation.labels.gt(0));
-  ASSERT_GT(right.to(at::kDouble).mean().item<double>(), 0.9) << "the model has to know the task";
-
-  ExplainerOptions options{.sites = {"encoder"}};
+  const at::Tensor values = draw(400, 1), held_out_values = draw(100, 2);
+  const PaddedDataset training = data_of(values), held_out = data_of(held_out_values);
+  torch::nn::Sequential net(torch::nn::Linear(2, 1));
+  {
+    at::NoGradGuard no_grad;
+    net->parameters()[0].copy_(at::tensor({2.0, 0.0}).view({1, 2}));
+    net->parameters()[1].fill_(0.5);
+  }
+  net->eval();
+  const auto model = std::make_shared<StagedModel>(
+      net.ptr(),
+      std::vector<Stage>{{"state",
+                          [](const at::Tensor& x, const Inputs&) {
+                            const at::Tensor flag = x.select(2, 1);
+                            return at::stack({x.select(2, 0) * flag, flag}, 2);
+                          }},
+                         {"head", [net](const at::Tensor& h, const Inputs& x) {
+                            const at::Tensor sum = (h * x[1].unsqueeze(2)).sum(1);
+                            return net->ptr<torch::nn::LinearImpl>(0)->forward(sum).squeeze(1);
+                          }}});
+  ExplainerOptions options;
   options.probe.initial_bias = 4.0;
-  TrainerOptions trainer;
-  trainer.epsilon = 0.05;
+  TrainerOptions trainer = training_options(300);
   trainer.divergence = divergence::bernoulli;
-  trainer.steps = 500;
-  trainer.warm_up = 100;
+  trainer.warm_up = 50;
   trainer.gate_rate = 0.03;
-  trainer.batches.batch_size = 128;
-  trainer.validate_every = 50;
-  DiffMask method(staged(net), options);
-  const Summary summary = method.fit(data, held_out, trainer);
+  trainer.batches.batch_size = 64;
+  trainer.validate_every = 25;
+  DiffMask method(model, options);
+  const Summary summary = method.fit(training, held_out, trainer);
   EXPECT_TRUE(summary.feasible()) << summary.full_report();
   EXPECT_LE(summary.depths[0].validation.divergence, 0.05);
+  EXPECT_LE(summary.depths[0].validation.hard_divergence, 0.05);
 
   const Batch batch = held_out.batch(iota(held_out.size()));
   const at::Tensor scores = method.attribute(batch).scores.select(2, 0);
-  const KnownAnswer answer = known_answer(validation.relevant(), scores, batch.mask);
-  const KnownAnswer uniform = known_answer(validation.relevant(), batch.mask, batch.mask);
-  EXPECT_GT(uniform.kl, 0.5);
-  printf("KLJS %f %f %f %s\n", answer.kl, answer.js, uniform.kl, summary.full_report().c_str());
+  const at::Tensor truth = held_out_values.select(2, 1);
+  const KnownAnswer answer = known_answer(truth, scores, batch.mask);
+  const KnownAnswer uniform = known_answer(truth, batch.mask, batch.mask);
+  EXPECT_GT(uniform.kl, 0.4);
   EXPECT_LT(answer.kl, uniform.kl / 4) << summary.full_report();
   EXPECT_LT(answer.js, uniform.js / 4);
 }
@@ -328,16 +341,23 @@ TEST_F(TrainerTest, WhatIsThereWhenStoppedWasValidated) {
   }
 }
 
-// How far an evaluation is from D <= eps, whether gates are expected or hard.
-double violation(const DepthEvaluation& depth, double epsilon) {
-  return std::max({depth.divergence - epsilon, depth.hard_divergence - epsilon, 0.0});
+using Criterion = TrainerOptions::Criterion;
+
+// How far an evaluation is from D <= eps, and how much it keeps.
+std::pair<double, double> score(const DepthEvaluation& depth, Criterion criterion, double epsilon) {
+  const double expected = std::max(depth.divergence - epsilon, 0.0);
+  const double hard = std::max(depth.hard_divergence - epsilon, 0.0);
+  if (criterion == Criterion::expected) return {expected, depth.keep};
+  if (criterion == Criterion::hard) return {hard, depth.hard_keep};
+  return {std::max(expected, hard), depth.keep + depth.hard_keep};
 }
 
 TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
   bool steps_differ = false, not_the_last = false;
-  for (uint64_t seed = 0; seed < 3; ++seed) {
-    TrainerOptions options = training_options(60, seed);
+  for (const Criterion criterion : {Criterion::expected, Criterion::hard, Criterion::both}) {
+    TrainerOptions options = training_options(60);
     options.validate_every = 4;
+    options.criterion = criterion;
     const auto explainer = make_explainer(task_);
     std::map<int64_t, std::vector<DepthEvaluation>> validations;
     const Callback note = [&](const Progress& now) {
@@ -354,15 +374,10 @@ TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
       EXPECT_EQ(best.site, explainer->sites()[depth]);
       expect_same(best.validation, now[depth]);
       expect_same(best.validation, validations.at(best.step)[depth]);
-      EXPECT_EQ(best.feasible, now[depth].divergence <= options.epsilon);
+      const auto mine = score(best.validation, criterion, options.epsilon);
+      EXPECT_EQ(best.feasible, mine.first == 0);
       for (const auto& [step, evaluation] : validations) {
-        const DepthEvaluation& other = evaluation[depth];
-        const double mine = violation(best.validation, options.epsilon);
-        EXPECT_LE(mine, violation(other, options.epsilon)) << "step " << step;
-        EXPECT_FALSE(violation(other, options.epsilon) == mine &&
-                     other.keep < best.validation.keep &&
-                     other.hard_keep < best.validation.hard_keep)
-            << "step " << step << " keeps less";
+        EXPECT_LE(mine, score(evaluation[depth], criterion, options.epsilon)) << "step " << step;
       }
       not_the_last |= best.step != options.steps;
     }
@@ -370,6 +385,15 @@ TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
   }
   EXPECT_TRUE(steps_differ) << "depths that agree by chance test nothing";
   EXPECT_TRUE(not_the_last);
+}
+
+TEST_F(TrainerTest, ExpectedGatesTakeTurnsWithSamples) {
+  TrainerOptions options = training_options(6);
+  const auto sampled = trained(options);
+  options.expected_every = 7;
+  EXPECT_TRUE(same_bits(trained(options), sampled)) << "the seventh step was not made";
+  options.expected_every = 6;
+  EXPECT_FALSE(same_bits(trained(options), sampled));
 }
 
 TEST_F(TrainerTest, InputGatingSelectsAllDepthsTogether) {
@@ -477,6 +501,7 @@ TEST_F(TrainerTest, RefusesBadOptions) {
       {"beta2 NaN", with([](O& o) { o.beta2 = NAN; }), "beta2 has to be in (0, 1), but got nan"},
       {"final rate", with([](O& o) { o.final_rate = 0; }), "final_rate has to be in (0, 1]"},
       {"validation", with([](O& o) { o.validate_every = 0; }), "validate_every has to be >= 1"},
+      {"expected", with([](O& o) { o.expected_every = -1; }), "expected_every has to be >= 0"},
       {"batch size", with([](O& o) { o.batches.batch_size = 0; }), "batch_size has to be >= 1"},
       {"cache", with([](O& o) { o.batches.cache_bytes = -1; }), "cache_bytes has to be >= 0"},
       {"penalty", with([](O& o) { o.penalty.scale = 0; }), "penalty.scale has to be > 0"},
