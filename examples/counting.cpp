@@ -49,7 +49,7 @@ Task own_task(uint64_t seed) {
   const at::Generator generator = dm::make_generator(dm::derive_seed(seed, 100));
   Task task{dm::make_counting(9000, generator), dm::make_counting(1000, generator),
             std::make_shared<dm::CountingNet>(generator)};
-  dm::SupervisedOptions options{.epochs = 12, .batch_size = 64, .rate = 3e-3, .final_rate = 0.05};
+  dm::SupervisedOptions options{.epochs = 40, .batch_size = 64, .rate = 5e-3, .final_rate = 0.02};
   options.seed = seed;
   const auto data = task.training.dataset();
   const dm::Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {

@@ -1,11 +1,13 @@
-// Which words of real movie reviews does a trained classifier need, and at which depth does it know?
+// Which words of real movie reviews does a trained classifier need, and at which depth does it
+// know?
 //
 //   ./examples/run                    gets the data, trains everything, writes sentiment.html
 //   ./examples/run --data FILE        another file of text<TAB>rating lines
 //
-// Trains a classifier of five rating classes (quintiles), then DiffMask by input and by hidden states,
-// and prints for the held-out tenth: how well the classifier does as it is, with what DiffMask masks
-// taken away, and with as much taken away at random. Expect masks that cost nothing, random ones that do.
+// Trains a classifier of five rating classes (quintiles), then DiffMask by input and by hidden
+// states, and prints for the held-out tenth: how well the classifier does as it is, with what
+// DiffMask masks taken away, and with as much taken away at random. Expect masks that cost nothing,
+// random ones that do.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <future>
@@ -85,13 +87,17 @@ struct Score {
 };
 
 json to_json(const Score& s) {
-  return {{"accuracy", s.accuracy}, {"macro_f1", s.macro_f1}, {"masked_share", s.masked_share},
-          {"divergence", s.divergence}, {"within_epsilon", s.within_epsilon}};
+  return {{"accuracy", s.accuracy},
+          {"macro_f1", s.macro_f1},
+          {"masked_share", s.masked_share},
+          {"divergence", s.divergence},
+          {"within_epsilon", s.within_epsilon}};
 }
 
 void print(const std::string& name, const Score& s) {
-  fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name, 100 * s.accuracy,
-             s.macro_f1, 100 * s.masked_share, s.divergence, 100 * s.within_epsilon);
+  fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name,
+             100 * s.accuracy, s.macro_f1, 100 * s.masked_share, s.divergence,
+             100 * s.within_epsilon);
 }
 
 // The classifier under given masks over a data set, batch by batch.
@@ -135,7 +141,8 @@ Scores score_depth(const dm::FrozenModel& model, const dm::DiffMask& method, int
     const auto shuffled = [&](const dm::RecordedBatches::Item& item) {
       return dm::shuffled_mask(chosen(item), item.batch.mask, generator);
     };
-    scores.random.add(score(model, explainer, depth, data, options.epsilon, shuffled), 1.0 / kDraws);
+    scores.random.add(score(model, explainer, depth, data, options.epsilon, shuffled),
+                      1.0 / kDraws);
   }
   return scores;
 }
@@ -148,7 +155,8 @@ size_t valence_class(const std::map<std::string, double>& lexicon, const std::st
 }
 
 // Mean number of depths that a word of each valence survives.
-std::vector<double> survival(const dm::Attribution& attribution, const std::vector<dm::Review>& reviews,
+std::vector<double> survival(const dm::Attribution& attribution,
+                             const std::vector<dm::Review>& reviews,
                              const std::map<std::string, double>& lexicon) {
   const at::Tensor depths = attribution.depths_survived().contiguous();
   const auto values = depths.accessor<float, 2>();
@@ -166,10 +174,13 @@ std::vector<double> survival(const dm::Attribution& attribution, const std::vect
 
 // Both ways of masking below one another.
 std::vector<dm::Heatmap> pictures(const dm::Attribution& input, const dm::Attribution& hidden,
-                                  const std::vector<dm::Review>& reviews, const at::Tensor& predicted,
-                                  const at::Tensor& labels, int64_t count) {
-  dm::Attribution both{{}, at::cat({input.scores, hidden.scores}, 2),
-                       at::cat({input.keep, hidden.keep}, 2), input.mask};
+                                  const std::vector<dm::Review>& reviews,
+                                  const at::Tensor& predicted, const at::Tensor& labels,
+                                  int64_t count) {
+  dm::Attribution both{{},
+                       at::cat({input.scores, hidden.scores}, 2),
+                       at::cat({input.keep, hidden.keep}, 2),
+                       input.mask};
   for (const std::string& site : input.sites) both.sites.push_back("input, " + site);
   for (const std::string& site : hidden.sites) both.sites.push_back("hidden, " + site);
   std::vector<dm::Heatmap> maps;
@@ -227,22 +238,27 @@ int run(const Options& options) {
   supervised.pool = 16;
   supervised.seed = options.seed;
   const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); };
-  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) { return at::cross_entropy_loss(y, c); };
+  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
+    return at::cross_entropy_loss(y, c);
+  };
   const auto trained = dm::train_supervised(*net, forward, loss, training, development, supervised,
                                             callbacks("classifier"));
-  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs, trained.loss,
-             trained.seconds);
+  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
+             trained.loss, trained.seconds);
 
   const auto model = dm::staged(net);
-  dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = {.hidden_size = 128, .layer_norm = true}});
-  dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = {.hidden_size = 128, .layer_norm = true}});
+  dm::DiffMask input(
+      model, {.masking = dm::Masking::input, .probe = {.hidden_size = 128, .layer_norm = true}});
+  dm::DiffMask hidden(
+      model, {.masking = dm::Masking::hidden, .probe = {.hidden_size = 128, .layer_norm = true}});
   const auto fit = [&](dm::DiffMask& method, const std::vector<dm::Callback>& watchers) {
     at::set_num_threads(1);
     return method.fit(training, development, recipe(options), watchers);
   };
   if (!guard.interrupted()) {
     // Recordings are values and the model is only read, so both are trained at once, one a core.
-    auto beside = std::async(std::launch::async, fit, std::ref(hidden), std::vector{guard.callback()});
+    auto beside =
+        std::async(std::launch::async, fit, std::ref(hidden), std::vector{guard.callback()});
     const dm::Summary of_input = fit(input, callbacks("explainers"));
     const dm::Summary of_hidden = beside.get();
     fmt::print("\ninput: {}\nhidden: {}", of_input.full_report(), of_hidden.full_report());
@@ -252,8 +268,8 @@ int run(const Options& options) {
 
   dm::RecordedBatches recorded(*model, held_out, model->site_names(), {.batch_size = 128});
   json report;
-  fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", "held out", "accuracy", "macro-F1", "masked", "D",
-             "D<=eps");
+  fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", "held out", "accuracy", "macro-F1",
+             "masked", "D", "D<=eps");
   const at::Tensor predicted = dm::predict(forward, held_out).argmax(1);
   const Score original{dm::accuracy(predicted, held_out.labels()),
                        dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};
@@ -263,12 +279,14 @@ int run(const Options& options) {
     Scores mean;
     const auto sites = method->explainer().sites();
     for (size_t depth = 0; depth < sites.size(); ++depth) {
-      const Scores at_depth = score_depth(*model, *method, static_cast<int64_t>(depth), recorded, options);
+      const Scores at_depth =
+          score_depth(*model, *method, static_cast<int64_t>(depth), recorded, options);
       print(fmt::format("{}, {}", name, sites[depth]), at_depth.masked);
       print("  at random", at_depth.random);
       report["sites"][name][sites[depth]] = {{"masked", to_json(at_depth.masked)},
                                              {"random", to_json(at_depth.random)}};
-      // Hidden states are masked at one depth at a time; an input's mask is what the last depth leaves.
+      // Hidden states are masked at one depth at a time; an input's mask is what the last depth
+      // leaves.
       const double weight = method == &hidden ? 1.0 / static_cast<double>(sites.size())
                                               : (depth + 1 == sites.size() ? 1.0 : 0.0);
       mean.masked.add(at_depth.masked, weight);
@@ -289,8 +307,8 @@ int run(const Options& options) {
   if (!lexicon.empty()) {
     const auto of_input = survival(by_input, parts.held_out, lexicon);
     const auto of_hidden = survival(by_hidden, parts.held_out, lexicon);
-    fmt::print("\n  {:<16} {:>6}  {:>6}   depths of {} survived, by a word's valence\n", "valence", "input",
-               "hidden", by_input.sites.size());
+    fmt::print("\n  {:<16} {:>6}  {:>6}   depths of {} survived, by a word's valence\n", "valence",
+               "input", "hidden", by_input.sites.size());
     for (size_t c = 0; c < kValenceNames.size(); ++c) {
       fmt::print("  {:<16} {:>6.2f}  {:>6.2f}\n", kValenceNames[c], of_input[c], of_hidden[c]);
       report["valence"][kValenceNames[c]] = of_input[c];
@@ -300,8 +318,10 @@ int run(const Options& options) {
   const auto maps = pictures(by_input, by_hidden, parts.held_out, predicted, held_out.labels(), 20);
   fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
   dm::write_file(options.html,
-                 dm::html_report("What the classifier needs", "Twenty held-out reviews. A cell shows the "
-                                 "probability that a word's state is needed at a depth.", maps));
+                 dm::html_report("What the classifier needs",
+                                 "Twenty held-out reviews. A cell shows the "
+                                 "probability that a word's state is needed at a depth.",
+                                 maps));
   if (!options.picture.empty()) dm::write_file(options.picture, dm::svg_heatmap(maps[0]));
   if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
   fmt::print("wrote {}; {:.0f} s in all\n", options.html,
@@ -314,7 +334,8 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   CLI::App app("Which words of a review does a classifier need, and at which depth does it know?");
   Options options;
-  app.add_option("--data", options.data, "Reviews: text<TAB>rating, or id<TAB>rating<TAB>text")->required();
+  app.add_option("--data", options.data, "Reviews: text<TAB>rating, or id<TAB>rating<TAB>text")
+      ->required();
   app.add_option("--lexicon", options.lexicon, "Valences of words: word<TAB>valence");
   app.add_option("--html", options.html, "Write the report here")->capture_default_str();
   app.add_option("--json", options.json, "Write the figures here");
@@ -324,7 +345,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
   app.add_option("--epochs", options.epochs, "Epochs of the classifier")->capture_default_str();
   app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
-  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")->capture_default_str();
+  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     return run(options);

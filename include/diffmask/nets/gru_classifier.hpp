@@ -18,12 +18,12 @@ class LinearImpl;
 namespace diffmask {
 
 struct GruClassifierOptions {
-  int64_t vocabulary = 0;       ///< number of word numbers, >= 1
-  int64_t classes = 2;          ///< >= 2
-  int64_t embedding_size = 128; ///< >= 1
-  int64_t hidden_size = 64;     ///< a direction, >= 1
-  double dropout = 0.5;         ///< on embeddings and pooled states while training, in [0, 1)
-  double word_dropout = 0.2;    ///< whole words made unknown while training, in [0, 1)
+  int64_t vocabulary = 0;        ///< number of word numbers, >= 1
+  int64_t classes = 2;           ///< >= 2
+  int64_t embedding_size = 128;  ///< >= 1
+  int64_t hidden_size = 64;      ///< a direction, >= 1
+  double dropout = 0.5;          ///< on embeddings and pooled states while training, in [0, 1)
+  double word_dropout = 0.2;     ///< whole words made unknown while training, in [0, 1)
 
   void validate() const;
 };

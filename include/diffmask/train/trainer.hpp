@@ -37,8 +37,8 @@ struct TrainerOptions {
     top_down,  ///< the deepest first, one more every steps / depths steps (GraphMask)
   };
   enum class Optimiser { adam, rmsprop };
-  /// What has to be within eps on the validation data: the expected gate's divergence, the hard mask's,
-  /// or both.
+  /// What has to be within eps on the validation data: the expected gate's divergence, the hard
+  /// mask's, or both.
   enum class Criterion { expected, hard, both };
 
   double epsilon = 0.1;  ///< eps > 0, in the divergence's unit (paper: 0.05 toy, 0.1 SST, 1 SQuAD)
@@ -47,8 +47,8 @@ struct TrainerOptions {
   Schedule schedule = Schedule::all;
   BatchOptions batches;
 
-  /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples alone
-  /// may settle on equal odds everywhere, of which no hard mask can be made (docs/recipe.md).
+  /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples
+  /// alone may settle on equal odds everywhere, of which no hard mask can be made (docs/recipe.md).
   int64_t expected_every = 0;
 
   int64_t warm_up = 300;       ///< steps for the baselines alone, >= 0
