@@ -105,12 +105,15 @@ Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const R
   at::NoGradGuard no_grad;
   const at::Tensor& first = recording.state(options_.sites[0]);
   to(first.device(), first.scalar_type());
+  for (int64_t depth = 0; depth < depths(); ++depth) {
+    probes_[depth]->start(features(recording, depth).index({batch.mask}));
+  }
   if (options_.baseline.start != BaselineOptions::Start::mean) return;
   for (size_t depth = 0; depth < baselines_.size(); ++depth) {
-    const at::Tensor features =
+    const at::Tensor own =
         positions(static_cast<int64_t>(depth)).features(recording.state(options_.sites[depth]));
     // Patches hold several cells; their channels' mean is the mean over cells.
-    const at::Tensor chosen = features.index({batch.mask});
+    const at::Tensor chosen = own.index({batch.mask});
     const at::Tensor cells = chosen.view({chosen.size(0), shapes_[depth].channels, -1});
     baselines_[depth].copy_(cells.mean(std::vector<int64_t>{0, 2}));
   }
@@ -127,18 +130,20 @@ const std::string& Explainer::masked_site(int64_t depth) const {
   return options_.sites[masked_depth(depth)];
 }
 
-at::Tensor Explainer::logits(const Recording& recording, const Batch& batch, int64_t depth) const {
+at::Tensor Explainer::features(const Recording& recording, int64_t depth) const {
   const auto features_at = [&](int64_t d) {
     const std::string& site = options_.sites[d];
     check_finite(fmt::format("state at '{}'", site), recording.state(site));
     return positions(d).features(recording.state(site));
   };
-  at::Tensor features = features_at(depth);
-  check_shape("batch.mask", batch.mask, {features.size(0), features.size(1)});
-  if (!options_.per_sample && options_.masking == Masking::input && depth > 0) {
-    features = at::cat({features_at(0), features}, -1);
-  }
-  return probes_[depth]->logits(features, batch.examples);
+  const bool with_first = !options_.per_sample && options_.masking == Masking::input && depth > 0;
+  return with_first ? at::cat({features_at(0), features_at(depth)}, -1) : features_at(depth);
+}
+
+at::Tensor Explainer::logits(const Recording& recording, const Batch& batch, int64_t depth) const {
+  const at::Tensor read = features(recording, depth);
+  check_shape("batch.mask", batch.mask, {read.size(0), read.size(1)});
+  return probes_[depth]->logits(read, batch.examples);
 }
 
 std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& batch,

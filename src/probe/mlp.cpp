@@ -24,6 +24,19 @@ at::Tensor WeightNormLinear::forward(const at::Tensor& x) const {
   return at::linear(x, at::_weight_norm(direction_, norm_, 0), bias);
 }
 
+void WeightNormLinear::normalise(const at::Tensor& x) {
+  at::NoGradGuard no_grad;
+  norm_.fill_(1.0);
+  bias.zero_();
+  const at::Tensor y = forward(x);
+  // A direction in which all states agree has no scale to undo.
+  const at::Tensor deviation = y.std(0, /*unbiased=*/false);
+  const at::Tensor scale =
+      at::where(deviation.gt(1e-6), deviation.reciprocal(), at::ones_like(deviation));
+  norm_.copy_(scale.unsqueeze(1));
+  bias.copy_(-y.mean(0) * scale);
+}
+
 MlpProbe::MlpProbe(int64_t features, MlpProbeOptions options, at::Generator generator)
     : options_(options) {
   options_.validate();
@@ -41,10 +54,14 @@ MlpProbe::MlpProbe(int64_t features, MlpProbeOptions options, at::Generator gene
   }
 }
 
+at::Tensor MlpProbe::read(const at::Tensor& features) const {
+  return options_.layer_norm ? at::layer_norm(features, {features.size(-1)}) : features;
+}
+
+void MlpProbe::start(const at::Tensor& features) { hidden_->normalise(read(features)); }
+
 at::Tensor MlpProbe::logits(const at::Tensor& features, const at::Tensor&) {
-  const at::Tensor x =
-      options_.layer_norm ? at::layer_norm(features, {features.size(-1)}) : features;
-  const at::Tensor raw = out_->forward(at::tanh(hidden_->forward(x))).squeeze(-1);
+  const at::Tensor raw = out_->forward(at::tanh(hidden_->forward(read(features)))).squeeze(-1);
   return options_.bound > 0 ? options_.bound * at::tanh(raw) + bias_ : raw;
 }
 

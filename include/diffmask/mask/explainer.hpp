@@ -65,7 +65,7 @@ class Explainer : public torch::nn::Module {
   Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Capacity capacity,
             at::Generator generator);
 
-  /// The same with shapes, device and mean states taken from one recorded batch.
+  /// The same with shapes, device, the probes' scale and mean states taken from one recorded batch.
   Explainer(const FrozenModel& model, ExplainerOptions options, const Recording& recording,
             const Batch& batch, Capacity capacity, at::Generator generator);
 
@@ -102,6 +102,8 @@ class Explainer : public torch::nn::Module {
 
  private:
   const Positions& positions(int64_t depth) const;
+  /// What the probe of a depth reads. Shape: (B, P, F).
+  at::Tensor features(const Recording& recording, int64_t depth) const;
   at::Tensor logits(const Recording& recording, const Batch& batch, int64_t depth) const;
   int64_t masked_depth(int64_t depth) const;
 

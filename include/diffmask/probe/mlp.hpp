@@ -27,6 +27,11 @@ class WeightNormLinear : public torch::nn::Module {
  public:
   WeightNormLinear(int64_t in, int64_t out, at::Generator generator);
   at::Tensor forward(const at::Tensor& x) const;
+
+  /// Data-dependent initialisation (Salimans and Kingma 2016, section 3): g and b such that each
+  /// output has mean 0 and variance 1 over the sample. Shape: x (N, in).
+  void normalise(const at::Tensor& x);
+
   at::Tensor bias;
 
  private:
@@ -38,7 +43,12 @@ class MlpProbe : public Probe {
   MlpProbe(int64_t features, MlpProbeOptions options, at::Generator generator);
   at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) override;
 
+  /// Without this, tanh would see whatever scale the model's states have.
+  void start(const at::Tensor& features) override;
+
  private:
+  at::Tensor read(const at::Tensor& features) const;
+
   MlpProbeOptions options_;
   std::shared_ptr<WeightNormLinear> hidden_, out_;
   at::Tensor bias_;  // of the bounded form only

@@ -13,6 +13,9 @@ class Probe : public torch::nn::Module {
   /// (B, P).
   virtual at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) = 0;
 
+  /// Suits the first values to a sample of the states that will be read. Shape: features (N, F).
+  virtual void start(const at::Tensor& /*features*/) {}
+
   /// Brings the parameters back into their allowed set, if there is one; called after each update.
   virtual void project() {}
 };
