@@ -38,7 +38,7 @@ struct Options {
   std::string data, lexicon, html = "sentiment.html", json, picture, save;
   uint64_t seed = 0;
   int64_t epochs = 5, steps = 600;
-  double epsilon = 0.035;
+  double input_epsilon = 0.025, hidden_epsilon = 0.035;
 };
 
 // The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
@@ -60,9 +60,9 @@ Parts split_reviews(const std::vector<dm::Review>& reviews) {
   return parts;
 }
 
-dm::TrainerOptions recipe(const Options& options) {
+dm::TrainerOptions recipe(const Options& options, double epsilon) {
   dm::TrainerOptions trainer;
-  trainer.epsilon = options.epsilon;
+  trainer.epsilon = epsilon;
   trainer.steps = options.steps;
   trainer.batches = {.batch_size = 64, .by_length = true};
   trainer.expected_every = 2;
@@ -129,20 +129,19 @@ struct Scores {
 
 // The hard masks of a depth, and as much masked at random, the mean of five draws.
 Scores score_depth(const dm::FrozenModel& model, const dm::DiffMask& method, int64_t depth,
-                   dm::RecordedBatches& data, const Options& options) {
+                   dm::RecordedBatches& data, double epsilon, uint64_t seed) {
   constexpr int kDraws = 5;
   const dm::Explainer& explainer = method.explainer();
   const auto chosen = [&](const dm::RecordedBatches::Item& item) {
     return explainer.gates(item.recording, item.batch, {depth}, dm::Draw::hard).front().z;
   };
-  Scores scores{score(model, explainer, depth, data, options.epsilon, chosen), {}};
-  const auto generator = dm::make_generator(dm::derive_seed(options.seed, 200 + depth));
+  Scores scores{score(model, explainer, depth, data, epsilon, chosen), {}};
+  const auto generator = dm::make_generator(dm::derive_seed(seed, 200 + depth));
   for (int draw = 0; draw < kDraws; ++draw) {
     const auto shuffled = [&](const dm::RecordedBatches::Item& item) {
       return dm::shuffled_mask(chosen(item), item.batch.mask, generator);
     };
-    scores.random.add(score(model, explainer, depth, data, options.epsilon, shuffled),
-                      1.0 / kDraws);
+    scores.random.add(score(model, explainer, depth, data, epsilon, shuffled), 1.0 / kDraws);
   }
   return scores;
 }
@@ -251,15 +250,16 @@ int run(const Options& options) {
       model, {.masking = dm::Masking::input, .probe = {.hidden_size = 128, .layer_norm = true}});
   dm::DiffMask hidden(
       model, {.masking = dm::Masking::hidden, .probe = {.hidden_size = 128, .layer_norm = true}});
-  const auto fit = [&](dm::DiffMask& method, const std::vector<dm::Callback>& watchers) {
+  const auto fit = [&](dm::DiffMask& method, double epsilon,
+                       const std::vector<dm::Callback>& watchers) {
     at::set_num_threads(1);
-    return method.fit(training, development, recipe(options), watchers);
+    return method.fit(training, development, recipe(options, epsilon), watchers);
   };
   if (!guard.interrupted()) {
     // Recordings are values and the model is only read, so both are trained at once, one a core.
-    auto beside =
-        std::async(std::launch::async, fit, std::ref(hidden), std::vector{guard.callback()});
-    const dm::Summary of_input = fit(input, callbacks("explainers"));
+    auto beside = std::async(std::launch::async, fit, std::ref(hidden), options.hidden_epsilon,
+                             std::vector{guard.callback()});
+    const dm::Summary of_input = fit(input, options.input_epsilon, callbacks("explainers"));
     const dm::Summary of_hidden = beside.get();
     fmt::print("\ninput: {}\nhidden: {}", of_input.full_report(), of_hidden.full_report());
   }
@@ -279,8 +279,9 @@ int run(const Options& options) {
     Scores mean;
     const auto sites = method->explainer().sites();
     for (size_t depth = 0; depth < sites.size(); ++depth) {
-      const Scores at_depth =
-          score_depth(*model, *method, static_cast<int64_t>(depth), recorded, options);
+      const Scores at_depth = score_depth(
+          *model, *method, static_cast<int64_t>(depth), recorded,
+          method == &input ? options.input_epsilon : options.hidden_epsilon, options.seed);
       print(fmt::format("{}, {}", name, sites[depth]), at_depth.masked);
       print("  at random", at_depth.random);
       report["sites"][name][sites[depth]] = {{"masked", to_json(at_depth.masked)},
@@ -345,7 +346,9 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
   app.add_option("--epochs", options.epochs, "Epochs of the classifier")->capture_default_str();
   app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
-  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
+  app.add_option("--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs")
+      ->capture_default_str();
+  app.add_option("--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
