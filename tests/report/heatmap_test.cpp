@@ -22,7 +22,7 @@ Heatmap example() {
 // Text that is markup, or nothing XML allows, wherever it is shown.
 Heatmap hostile() {
   const std::string text = "<script>alert(1)</script>\"&'\x01\x1b[31m";
-  return {text, {text, "</title>"}, {text}, at::rand({2, 1})};
+  return {text, {text, "</title>"}, {text}, at::full({2, 1}, 0.5)};
 }
 
 int64_t count(const std::string& text, const std::string& part) {
