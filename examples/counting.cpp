@@ -7,8 +7,9 @@
 //   ./examples/run counting --data ../shared/data/toy    given data and model
 //
 // Prints D_KL and D_JS from the truth in nats (0 is perfect) for each method and site, then how
-// well each fit keeps the prediction. Expect DiffMask, hidden, at the encoder near 0.002 | 0.001,
-// and uniform (0.65 | 0.19) at the embedding, where the digits do not yet know the query.
+// well each fit keeps the prediction. On the given model expect DiffMask, hidden, at the encoder
+// near 0.002 | 0.001, and uniform (0.65 | 0.19) at the embedding, where the digits do not yet know
+// the query.
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>

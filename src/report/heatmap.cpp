@@ -78,7 +78,7 @@ Rgb colour_of(double share) {
   return {mix(238, 8), mix(243, 58), mix(250, 130)};
 }
 
-// Positions that go side by side: from, to, and each one's width in columns.
+// Positions that go side by side: from..to - 1.
 struct Line {
   int64_t from, to;
 };

@@ -44,7 +44,7 @@ void require(bool holds, std::string_view argument, std::string_view rule, const
   if (!holds) throw ArgumentError(argument, rule, fmt::format("{}", value));
 }
 
-/// "'gru.O' (did you mean gru.0, gru.1?)": a name that is not in `known`, beside its nearest ones.
+/// "'gru.O' (nearest: gru.0, gru.1)": a name that is not in `known`, beside its nearest ones.
 std::string with_nearest(std::string_view name, const std::vector<std::string>& known);
 
 }  // namespace diffmask
