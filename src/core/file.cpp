@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -16,7 +17,8 @@ namespace diffmask {
 namespace fs = std::filesystem;
 
 void write_file(const std::string& path, const std::function<void(std::ostream&)>& write) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
+  static std::atomic<int64_t> writes = 0;  // two threads may write one path
+  const std::string temporary = fmt::format("{}.{}.{}.tmp", path, ::getpid(), ++writes);
   try {
     errno = 0;
     std::ofstream out(temporary, std::ios::binary);

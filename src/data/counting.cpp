@@ -1,5 +1,6 @@
 #include "diffmask/data/counting.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include "diffmask/core/error.hpp"
@@ -78,6 +79,11 @@ CountingData read_counting(const std::string& path, const std::string& wanted_sp
     }
     if (row.size() != 4 + kLongest || row[2] < 1 || row[3] > 1) {
       throw FileError(path, number, "has to hold split, n, m, length 1..10, label 0..1, 10 digits");
+    }
+    if (row[0] == row[1]) throw FileError(path, number, "has to ask for two different digits");
+    const auto first = row.begin() + 4, last = first + row[2];
+    if ((std::count(first, last, row[0]) > std::count(first, last, row[1])) != (row[3] == 1)) {
+      throw FileError(path, number, "has to have label 1 iff there are more n than m");
     }
     if (fields[0] == wanted_split) values.insert(values.end(), row.begin(), row.end());
   }

@@ -193,6 +193,7 @@ at::Tensor Explainer::masked_state(const Recording& recording, int64_t depth,
                                    const at::Tensor& z) const {
   const int64_t at = masked_depth(depth);
   const at::Tensor& state = recording.state(options_.sites[at]);
+  check_shape("z", z, {state.size(0), -1});
   return masked(state, positions(at).expand(z, state), positions(at).expand_vector(baselines_[at]));
 }
 

@@ -23,6 +23,12 @@ double accuracy(const at::Tensor& predicted, const at::Tensor& labels) {
 double macro_f1(const at::Tensor& predicted, const at::Tensor& labels, int64_t classes) {
   check(predicted, labels);
   require(classes >= 1, "classes", ">= 1", classes);
+  for (const auto& [name, values] :
+       {std::pair("predicted", predicted), std::pair("labels", labels)}) {
+    require(values.ge(0).logical_and(values.lt(classes)).all().item<bool>(), name,
+            fmt::format("in [0, {})", classes),
+            fmt::format("{} to {}", values.min().item<int64_t>(), values.max().item<int64_t>()));
+  }
   const auto count = [](const at::Tensor& chosen) { return chosen.sum().item().toDouble(); };
   double sum = 0.0;
   for (int64_t c = 0; c < classes; ++c) {

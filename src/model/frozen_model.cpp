@@ -30,18 +30,29 @@ class RecordingTap : public Tap {
 // Hands out copies for the same reason: the caller's state is not the model's to write into.
 class ReplacingTap : public Tap {
  public:
-  explicit ReplacingTap(const std::vector<Replacement>& replacements)
-      : replacements_(replacements) {}
+  explicit ReplacingTap(const std::vector<Replacement>& replacements) {
+    for (const Replacement& replacement : replacements) {
+      require(left_.emplace(replacement.site, replacement.state).second, "replacements",
+              "one a site", fmt::format("two at '{}'", replacement.site));
+    }
+  }
 
   at::Tensor operator()(const std::string& site, const at::Tensor& state) override {
-    for (const Replacement& replacement : replacements_) {
-      if (replacement.site == site) return replacement.state.clone();
-    }
-    return state;
+    const auto found = left_.find(site);
+    if (found == left_.end()) return state;
+    const at::Tensor replaced = found->second.clone();
+    left_.erase(found);
+    return replaced;
+  }
+
+  // A model whose path depends on its inputs may pass a site by.
+  void check_all_replaced() const {
+    require(left_.empty(), "site", "reached by the model on these inputs",
+            left_.empty() ? "" : fmt::format("'{}', which was not", left_.begin()->first));
   }
 
  private:
-  const std::vector<Replacement>& replacements_;
+  std::map<std::string, at::Tensor> left_;
 };
 
 }  // namespace
@@ -112,7 +123,9 @@ at::Tensor FrozenModel::resume(const Recording& recording,
     }
   }
   ReplacingTap tap(replacements);
-  return run(recording, first, tap);
+  const at::Tensor output = run(recording, first, tap);
+  tap.check_all_replaced();
+  return output;
 }
 
 c10::Device FrozenModel::device() const {

@@ -31,6 +31,13 @@ std::string padded(const std::string& text, int64_t width) {
 }
 
 // Text for HTML and SVG: nothing in it is markup, and what XML forbids is shown as a replacement.
+// A text must not move the cursor or change the colours of the terminal that shows it.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
+
 std::string escaped(const std::string& text) {
   std::string result;
   for (const char c : text) {
@@ -124,8 +131,11 @@ Heatmap heatmap(const Attribution& attribution, int64_t example, std::vector<std
           attribution.scores[example].index_select(0, chosen).to(at::kCPU)};
 }
 
-std::string terminal_heatmap(const Heatmap& map, bool colour, int64_t width) {
-  check(map);
+std::string terminal_heatmap(const Heatmap& raw, bool colour, int64_t width) {
+  check(raw);
+  Heatmap map = raw;
+  map.title = printable(map.title);
+  for (std::string& position : map.positions) position = printable(position);
   const int64_t label = label_width(map);
   std::string text = map.title + "\n";
   for (const Line& line : wrapped(map, std::max<int64_t>(width - label, 1))) {
@@ -233,7 +243,9 @@ std::string json_report(const std::vector<Heatmap>& maps) {
                       {"depths", map.depths},
                       {"scores", scores}});
   }
-  return report.dump(2) + "\n";
+  // A user's text need not be valid UTF-8; a report with a replacement character is better than
+  // none.
+  return report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace diffmask

@@ -58,7 +58,9 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   const int64_t steps = options.epochs * batches;
 
   SupervisedSummary best{0, INFINITY};
-  std::vector<at::Tensor> best_parameters;
+  // Buffers too: running statistics belong to the epoch that is kept.
+  std::vector<at::Tensor> kept = parameters, best_values;
+  for (const at::Tensor& buffer : module.buffers()) kept.push_back(buffer);
   int64_t step = 0;
   for (int64_t epoch = 1; epoch <= options.epochs && !best.interrupted; ++epoch) {
     module.train();
@@ -91,14 +93,13 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
     if (mean >= best.loss) continue;
     best.epoch = epoch;
     best.loss = mean;
-    best_parameters.clear();
-    for (const at::Tensor& parameter : parameters)
-      best_parameters.push_back(parameter.detach().clone());
+    best_values.clear();
+    for (const at::Tensor& tensor : kept) best_values.push_back(tensor.detach().clone());
   }
   at::NoGradGuard no_grad;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    at::Tensor(parameters[i]).copy_(best_parameters[i]);
-    at::Tensor(parameters[i]).mutable_grad() = at::Tensor();
+  for (size_t i = 0; i < kept.size(); ++i) {
+    kept[i].copy_(best_values[i]);
+    kept[i].mutable_grad() = at::Tensor();
   }
   best.seconds = seconds();
   return best;

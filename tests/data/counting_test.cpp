@@ -93,6 +93,8 @@ TEST(CountingTest, NamesTheBrokenLine) {
       {"a negative digit", "train,9,8,1,1,-1,0,0,0,0,0,0,0,0,0\n", "-1 has to be a digit"},
       {"length 0", "train,9,8,0,1,9,0,0,0,0,0,0,0,0,0\n", "length 1..10"},
       {"length 11", "train,9,8,11,1,9,0,0,0,0,0,0,0,0,0\n", "length of at most 10"},
+      {"a wrong label", "train,9,8,1,0,9,0,0,0,0,0,0,0,0,0\n", "label 1 iff there are more n"},
+      {"one digit twice", "train,9,9,1,0,9,0,0,0,0,0,0,0,0,0\n", "two different digits"},
       {"label 2", "train,9,8,1,2,9,0,0,0,0,0,0,0,0,0\n", "label 0..1"},
       {"nine digits", "train,9,8,1,1,9,0,0,0,0,0,0,0,0\n", "10 digits"},
       {"eleven digits", "train,9,8,1,1,9,0,0,0,0,0,0,0,0,0,0\n", "10 digits"},

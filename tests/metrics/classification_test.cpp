@@ -40,6 +40,16 @@ TEST(ClassificationTest, RefusesBadInput) {
       {"dtype", [&] { accuracy(at::zeros({2}), two); }, "predicted has to be of dtype Long"},
       {"labels' dtype", [&] { macro_f1(two, at::zeros({2}), 2); }, "labels has to be of dtype"},
       {"classes", [&] { macro_f1(two, two, 0); }, "classes has to be >= 1, but got 0"},
+      {"label",
+       [&] {
+         macro_f1(two, ids({0, 2}), 2);
+       },
+       "labels has to be in [0, 2), but got 0 to 2"},
+      {"prediction",
+       [&] {
+         macro_f1(ids({-1, 0}), two, 2);
+       },
+       "predicted has to be in [0, 2)"},
       {"undefined", [&] { accuracy(two, {}); }, "an undefined tensor"},
   });
 }

@@ -250,6 +250,11 @@ TEST(FrozenModelTest, RefusesBadInput) {
          "of dtype Float, but got Double"},
         {"no replacement", [&] { model.resume(recording, std::vector<Replacement>{}); },
          "replacements has to be at least one"},
+        {"one site twice",
+         [&] {
+           model.resume(recording, {{first, state}, {first, state}});
+         },
+         "replacements has to be one a site, but got two at '" + first},
         {"another model's", [&] { model.resume(others, first, state); },
          "recording has to be one of this model, but got another model's"},
         {"empty recording", [&] { model.resume(Recording(), first, state); }, "an empty one"},

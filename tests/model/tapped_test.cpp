@@ -49,6 +49,15 @@ TEST(TappedModelTest, RefusesBadInput) {
       {"no forward", [&] { TappedModel(module, nullptr, x); }, "forward has to be a function"},
       {"no tap", [&] { TappedModel(module, silent, x); }, "that calls tap(name, state)"},
   });
+  const TappedModel chooser(
+      module,
+      [](const Inputs& inputs, Tap& tap) {
+        return inputs[0].sum().item<float>() > 0 ? inputs[0] * 1 : tap("a", inputs[0] + 1);
+      },
+      x);
+  const Recording passed_by = chooser.record({at::ones({2})});
+  expect_refused({{"passed by", [&] { chooser.resume(passed_by, "a", at::ones({2})); },
+                   "site has to be reached by the model on these inputs, but got 'a'"}});
   const TappedModel writer(module,
                            [](const Inputs& inputs, Tap& tap) {
                              inputs[0].add_(1);

@@ -15,6 +15,7 @@ struct Net : torch::nn::Module {
     register_module("embedding", torch::nn::Embedding(100, 50));
     register_module("linear", torch::nn::Linear(100, 60));
     register_module("gru", torch::nn::GRU(4, 16));
+    register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({8})));
     own = register_parameter("own", at::full({3, 4}, 9.0));
   }
   at::Tensor own;
@@ -29,7 +30,7 @@ TEST(InitTest, DrawsFromTheStatedDistributions) {
   EXPECT_NEAR(embedding.mean().item<double>(), 0, 5 / std::sqrt(5000.0));
   EXPECT_NEAR(embedding.std().item<double>(), 1, 5 / std::sqrt(10'000.0));
   for (const auto& [name, fan_in] :
-       {std::pair("linear.weight", 100), std::pair("gru.weight_ih_l0", 4),
+       {std::pair("linear.weight", 100), std::pair("gru.weight_ih_l0", 16),
         std::pair("gru.weight_hh_l0", 16), std::pair("own", 4)}) {
     SCOPED_TRACE(name);
     const double range = 1 / std::sqrt(fan_in);
@@ -37,7 +38,8 @@ TEST(InitTest, DrawsFromTheStatedDistributions) {
     EXPECT_LE(largest, range);
     EXPECT_GT(largest, 0.7 * range);
   }
-  for (const char* name : {"linear.bias", "gru.bias_ih_l0", "gru.bias_hh_l0"}) {
+  EXPECT_TRUE(parameters["norm.weight"].eq(1).all().item<bool>());
+  for (const char* name : {"linear.bias", "gru.bias_ih_l0", "gru.bias_hh_l0", "norm.bias"}) {
     EXPECT_TRUE(parameters[name].eq(0).all().item<bool>()) << name;
   }
 }

@@ -91,6 +91,11 @@ TEST(TerminalHeatmapTest, PrintsDigitsWithoutColour) {
             "      a fine film \n"
             "low   0 9    9    \n"
             "high  5 2    0    \n");
+  Heatmap rude = example();
+  rude.title = "\033[2J\n";
+  EXPECT_EQ(terminal_heatmap(rude, false).substr(0, 7), "?[2J?\n ");
+  rude.title = "\xff";
+  EXPECT_NE(json_report({rude}).find("\ufffd"), std::string::npos);
   Heatmap map = example();
   map.high = 2;
   map.scores[0][0] = NAN;
