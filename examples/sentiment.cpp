@@ -38,7 +38,7 @@ struct Options {
   std::string data, lexicon, html = "sentiment.html", json, picture, save;
   uint64_t seed = 0;
   int64_t epochs = 5, steps = 600;
-  double input_epsilon = 0.025, hidden_epsilon = 0.035;
+  double input_epsilon = 0.025, hidden_epsilon = 0.03;
 };
 
 // The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
