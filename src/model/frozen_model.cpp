@@ -3,6 +3,8 @@
 #include <c10/util/hash.h>
 
 #include <algorithm>
+#include <cstring>
+#include <regex>
 #include <set>
 
 #include "diffmask/core/error.hpp"
@@ -80,9 +82,55 @@ const Site& FrozenModel::site(const std::string& name) const {
   return *found;
 }
 
+std::vector<Site> FrozenModel::in_order(const std::vector<std::string>& names) const {
+  std::vector<Site> sites;
+  for (const std::string& name : names) sites.push_back(site(name));
+  std::sort(sites.begin(), sites.end(),
+            [](const Site& a, const Site& b) { return a.depth < b.depth; });
+  return sites;
+}
+
+std::vector<std::string> FrozenModel::select_regex(const std::string& expression) const {
+  std::vector<std::string> names;
+  try {
+    const std::regex regex(expression);
+    for (const Site& site : sites_) {
+      if (std::regex_match(site.name, regex)) names.push_back(site.name);
+    }
+  } catch (const std::regex_error& error) {
+    throw ArgumentError("sites", fmt::format("a regular expression ({})", error.what()),
+                        fmt::format("'{}'", expression));
+  }
+  require(!names.empty(), "sites", "a regular expression that some site matches",
+          fmt::format("'{}'", expression));
+  return names;
+}
+
+std::vector<std::string> FrozenModel::select(const std::string& pattern) const {
+  std::string expression;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern.compare(i, 2, "**") == 0) {
+      expression += ".*";
+      ++i;
+    } else if (pattern[i] == '*') {
+      expression += "[^.]*";
+    } else if (pattern[i] == '?') {
+      expression += '.';
+    } else {
+      if (std::strchr(R"(\^$.|+()[]{}/-)", pattern[i])) expression += '\\';
+      expression += pattern[i];
+    }
+  }
+  try {
+    return select_regex(expression);
+  } catch (const ArgumentError&) {
+    throw ArgumentError("sites", "a pattern that some site matches",
+                        with_nearest(pattern, site_names()));
+  }
+}
+
 Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::string>& sites) const {
   require(!inputs.empty(), "inputs", "at least one tensor", "none");
-  for (const std::string& name : sites) site(name);
   at::NoGradGuard no_grad;
   Recording recording;
   recording.model_ = this;
@@ -93,7 +141,9 @@ Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::strin
     versions.push_back(recording.inputs_[i]._version());
   }
   RecordingTap tap(sites, recording.states_);
-  recording.output_ = run(recording, nullptr, tap).detach();
+  Pass pass{recording.inputs_, tap, /*resumed=*/false, sites.empty() ? sites_ : in_order(sites)};
+  recording.output_ = run(pass).detach();
+  recording.memory_ = std::move(pass.memory);
   for (size_t i = 0; i < inputs.size(); ++i) {
     require(recording.inputs_[i]._version() == versions[i], fmt::format("inputs[{}]", i),
             "left as it is by the model", "an in-place write: let the model work on a copy");
@@ -111,10 +161,10 @@ at::Tensor FrozenModel::resume(const Recording& recording,
   require(recording.model_ == this, "recording", "one of this model",
           recording.model_ ? "another model's" : "an empty one");
   require(!replacements.empty(), "replacements", "at least one", "none");
-  const Site* first = nullptr;
+  std::vector<std::string> names;
   for (const Replacement& replacement : replacements) {
     const Site& site = this->site(replacement.site);
-    if (!first || site.depth < first->depth) first = &site;
+    names.push_back(site.name);
     const std::string name = fmt::format("state at '{}'", site.name);
     require(replacement.state.defined(), name, "defined", "an undefined tensor");
     if (recording.has(site.name)) {
@@ -123,7 +173,8 @@ at::Tensor FrozenModel::resume(const Recording& recording,
     }
   }
   ReplacingTap tap(replacements);
-  const at::Tensor output = run(recording, first, tap);
+  Pass pass{recording.inputs_, tap, /*resumed=*/true, in_order(names), recording.memory_};
+  const at::Tensor output = run(pass);
   tap.check_all_replaced();
   return output;
 }

@@ -34,20 +34,21 @@ std::shared_ptr<StagedModel> StagedModel::from(
   return std::make_shared<StagedModel>(std::move(sequential), std::move(stages));
 }
 
-at::Tensor StagedModel::run(const Recording& recording, const Site* first, Tap& tap) const {
+at::Tensor StagedModel::run(Pass& pass) const {
   check_eval_mode();
-  const Inputs& inputs = recording.inputs();
   size_t next = 0;
   at::Tensor state;
-  if (first) {
-    state = tap(first->name, state);
-    next = static_cast<size_t>(first->depth) + 1;
+  if (pass.resumed) {
+    const Site& first = pass.sites.front();
+    state = pass.tap(first.name, state);
+    next = static_cast<size_t>(first.depth) + 1;
   } else {
-    state = inputs[0].clone();  // a first stage that works in place must not write into the inputs
+    state =
+        pass.inputs[0].clone();  // a first stage that works in place must not write into the inputs
   }
   for (; next < stages_.size(); ++next) {
-    state = stages_[next].forward(state, inputs);
-    if (next < sites_.size()) state = tap(sites_[next].name, state);
+    state = stages_[next].forward(state, pass.inputs);
+    if (next < sites_.size()) state = pass.tap(sites_[next].name, state);
   }
   return state;
 }

@@ -59,11 +59,11 @@ TappedModel::TappedModel(std::shared_ptr<torch::nn::Module> module, Forward forw
   sites_ = std::move(names.sites);
 }
 
-at::Tensor TappedModel::run(const Recording& recording, const Site* first, Tap& tap) const {
+at::Tensor TappedModel::run(Pass& pass) const {
   check_eval_mode();
-  PassTap pass(tap, first ? &first->name : nullptr);
-  if (first) at::GradMode::set_enabled(false);
-  return forward_(recording.inputs(), pass);
+  PassTap tap(pass.tap, pass.resumed ? &pass.sites.front().name : nullptr);
+  if (pass.resumed) at::GradMode::set_enabled(false);
+  return forward_(pass.inputs, tap);
 }
 
 }  // namespace diffmask

@@ -14,6 +14,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ class Recording {
   at::Tensor output_;
   Inputs inputs_;
   std::map<std::string, at::Tensor> states_;
+  std::shared_ptr<const void> memory_;
 };
 
 /// A model whose hidden states can be recorded and replaced.
@@ -53,6 +55,14 @@ class FrozenModel {
   /// Every site, in execution order.
   const std::vector<Site>& sites() const { return sites_; }
   std::vector<std::string> site_names() const;
+
+  /// The names that match a pattern, in execution order: `*` stands for any characters but dots,
+  /// `**` for any at all, `?` for one. ArgumentError, with the nearest names, where none does.
+  std::vector<std::string> select(const std::string& pattern) const;
+
+  /// The names that a regular expression (ECMAScript, the whole name) matches; ArgumentError where
+  /// none does, or where it is not one.
+  std::vector<std::string> select_regex(const std::string& expression) const;
 
   /// The site of this name; ArgumentError, with the nearest names, where there is none.
   const Site& site(const std::string& name) const;
@@ -82,13 +92,25 @@ class FrozenModel {
  protected:
   FrozenModel() = default;
 
-  /// f(x) of the recording's inputs, handing each site's state to `tap` in execution order and
-  /// running on with what it gives back. With `first`, the sites before it do not matter: what runs
-  /// before may be skipped (`tap` is then called for `first` with an undefined state) or run
-  /// without a graph.
-  virtual at::Tensor run(const Recording& recording, const Site* first, Tap& tap) const = 0;
+  /// What one pass of the model works on.
+  struct Pass {
+    const Inputs& inputs;
+    Tap& tap;
+    bool resumed;                        ///< whether states are replaced
+    std::vector<Site> sites;             ///< to be recorded, or replaced; in execution order
+    std::shared_ptr<const void> memory;  ///< what an original pass leaves for those that resume
+  };
+
+  /// f(x), handing the state at each of the pass's sites to its tap in execution order and running
+  /// on with what that gives back (it may be handed others too). In a resumed pass the sites before
+  /// the first do not matter: what runs before may be skipped (the tap is then handed an undefined
+  /// state) or run without a graph.
+  virtual at::Tensor run(Pass& pass) const = 0;
 
   std::vector<Site> sites_;
+
+ private:
+  std::vector<Site> in_order(const std::vector<std::string>& names) const;
 };
 
 }  // namespace diffmask

@@ -12,6 +12,7 @@ namespace diffmask {
 struct Site {
   std::string name;   ///< unique within its model: "embedding", "gru.0", "bert.encoder.layer.3"
   int64_t depth = 0;  ///< its place in execution order, from 0
+  std::string type;   ///< of the module whose output it is, where that is known: "BertLayer"
 };
 
 /// Is handed each site's state while a model runs, and gives back the state to run on with.

@@ -32,7 +32,7 @@ class StagedModel : public NativeModel {
   static std::shared_ptr<StagedModel> from(std::shared_ptr<torch::nn::SequentialImpl> sequential);
 
  protected:
-  at::Tensor run(const Recording& recording, const Site* first, Tap& tap) const override;
+  at::Tensor run(Pass& pass) const override;
 
  private:
   std::vector<Stage> stages_;

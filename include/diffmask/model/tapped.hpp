@@ -25,7 +25,7 @@ class TappedModel : public NativeModel {
   TappedModel(std::shared_ptr<torch::nn::Module> module, Forward forward, const Inputs& example);
 
  protected:
-  at::Tensor run(const Recording& recording, const Site* first, Tap& tap) const override;
+  at::Tensor run(Pass& pass) const override;
 
  private:
   Forward forward_;

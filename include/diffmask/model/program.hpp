@@ -1,0 +1,48 @@
+#pragma once
+/// \file
+/// Programs: what a TorchScript archive or an exported program becomes, a flat list of operator
+/// calls over value slots.
+///
+///     step:  slots[outputs] = operator(slots[inputs])
+///
+/// Every slot is written once and never changed: in-place operators of the original are replaced by
+/// their functional forms, or work on copies, when the program is built. So each value depends on
+/// earlier ones only, and a pass computes just what is asked for and is not known yet:
+///
+///     record   runs what the output and the sites asked for depend on
+///     resume   runs what depends on the replaced sites and is needed for the output; the rest was
+///              kept by the recording, or is computed again if another site was recorded
+///
+/// A value is freed after its last use. A program is immutable, so threads share it. Parameters are
+/// used detached: gradients flow to replaced states alone.
+
+#include "diffmask/model/frozen_model.hpp"
+
+namespace diffmask {
+
+struct ProgramGraph;
+
+struct ProgramOptions {
+  /// Which tensor of a structured output f(x) is: "[0]", "[1][0]" or "[logits]"; empty: the first.
+  std::string output;
+  bool module_inputs = false;  ///< the tensor inputs of modules are sites too: "encoder:input"
+};
+
+class Program : public FrozenModel {
+ public:
+  explicit Program(std::unique_ptr<const ProgramGraph> graph);
+  ~Program() override;
+
+  std::map<std::string, at::Tensor> tensors() const override;
+
+  /// The number of operator calls.
+  int64_t steps() const;
+
+ protected:
+  at::Tensor run(Pass& pass) const override;
+
+ private:
+  std::unique_ptr<const ProgramGraph> graph_;
+};
+
+}  // namespace diffmask

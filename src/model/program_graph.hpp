@@ -1,0 +1,86 @@
+#pragma once
+/// \file
+/// How a Program is held and built; private, as it needs LibTorch's IValue.
+
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+
+#include <functional>
+#include <limits>
+#include <unordered_map>
+
+#include "diffmask/model/program.hpp"
+
+namespace diffmask {
+
+using Slot = int64_t;
+using Stack = std::vector<c10::IValue>;
+using Call = std::function<void(Stack&)>;  // takes the inputs off the stack, puts the outputs on
+
+struct Step {
+  std::string name;  // for errors: "aten::linear at encoder.0"
+  Call call;
+  std::vector<Slot> inputs, outputs;
+};
+
+struct ProgramGraph {
+  struct SiteSlot {
+    std::string name, type;
+    Slot slot;
+  };
+  std::vector<c10::IValue> constants;  // by slot; None where a step or the caller gives the value
+  std::vector<bool> known;             // by slot: whether it is a constant
+  std::vector<std::string> input_names;
+  std::vector<Slot> inputs;
+  std::vector<Step> steps;
+  std::vector<SiteSlot> sites;  // in execution order
+  Slot output = 0;
+  std::map<std::string, at::Tensor> tensors;
+};
+
+/// Takes the steps of a program as its source has them, in-place operators and all, and makes the
+/// graph, in which nothing is written twice.
+class ProgramBuilder {
+ public:
+  /// A step as its source has it. `writes` are the inputs that it changes in place, by number;
+  /// `aliases` those whose storage its outputs may share.
+  struct RawStep {
+    Step step;
+    std::vector<size_t> writes, aliases;
+    Call functional;  // the same without writing, for a step with one write; may be empty
+  };
+
+  Slot constant(c10::IValue value);
+  bool is_constant(Slot slot) const { return graph_.known[static_cast<size_t>(slot)]; }
+  const c10::IValue& value(Slot slot) const { return graph_.constants[static_cast<size_t>(slot)]; }
+  Slot input(std::string name);
+  Slot parameter(const std::string& name, const at::Tensor& tensor);
+
+  /// Adds a step and gives its output slots.
+  std::vector<Slot> add(RawStep step, size_t outputs);
+  /// The same for an operator whose schema tells what it writes.
+  std::vector<Slot> add(const c10::FunctionSchema& schema, std::string name, Call call,
+                        Call functional, std::vector<Slot> inputs, size_t outputs);
+
+  /// Marks a value as a site and gives the slot to use in its place.
+  Slot site(const std::string& name, const std::string& type, Slot slot);
+  /// `name`, or `name#k` where it is the k-th repetition.
+  std::string numbered(const std::string& name);
+
+  std::unique_ptr<const ProgramGraph> finish(Slot output);
+
+ private:
+  Slot fresh();
+  class Functionaliser;
+
+  ProgramGraph graph_;
+  std::vector<RawStep> raw_;
+  std::unordered_map<std::string, int64_t> calls_;
+};
+
+/// A schema's inputs that it writes, and those that its outputs may share storage with.
+std::vector<size_t> written_inputs(const c10::FunctionSchema& schema);
+std::vector<size_t> aliased_inputs(const c10::FunctionSchema& schema);
+
+}  // namespace diffmask
