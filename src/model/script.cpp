@@ -208,7 +208,9 @@ class ScriptLowering {
     const auto object = builder_.value(arguments[0]).toObject();
     const std::string &method = node.s(c10::attr::name), path = paths_[arguments[0]];
     auto& graph = *jit::toGraphFunction(object->type()->getMethod(method)).graph();
-    const bool is_module = object->type()->is_module() && method == "forward" && !path.empty();
+    // A trace calls a module's second use "forward1", an overload "forward__0".
+    const bool is_module =
+        object->type()->is_module() && method.rfind("forward", 0) == 0 && !path.empty();
     if (!is_module) return run(graph, arguments);
     const std::string name = builder_.numbered(path), type = short_type(*object);
     if (options_.module_inputs) {
@@ -488,8 +490,10 @@ class ScriptLowering {
 
 std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOptions& options) {
   for (const auto& item : module.named_modules()) {
-    require(!item.value.is_training(), item.name.empty() ? "model" : item.name,
-            "in evaluation mode (call model.eval())", "training mode");
+    // One that has no such flag has no two modes.
+    require(!item.value.hasattr("training") || !item.value.is_training(),
+            item.name.empty() ? "model" : item.name, "in evaluation mode (call model.eval())",
+            "training mode");
   }
   ProgramBuilder builder;
   const Slot output = ScriptLowering(builder, options)(module);

@@ -17,9 +17,9 @@ namespace fs = std::filesystem;
 
 // A folder may include itself and those to its left, so that the parts below can be read, tested
 // and replaced without those above.
-constexpr std::array kFolders = {"core",  "format",      "data",    "model", "gate",
-                                 "probe", "optim",       "nets",    "mask",  "objective",
-                                 "train", "attribution", "metrics", "report"};
+constexpr std::array kFolders = {"core",  "format",      "data",    "model",  "gate",
+                                 "probe", "optim",       "nets",    "mask",   "objective",
+                                 "train", "attribution", "metrics", "report", "cli"};
 
 // A folder's place in the order; kFolders.size() for one that has none.
 size_t place(const std::string& folder) {

@@ -1,0 +1,103 @@
+#include <gtest/gtest.h>
+#include <torch/script.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/format/safetensors.hpp"
+#include "tests/temporary_folder.hpp"
+
+namespace diffmask {
+namespace {
+
+// Runs the program as a user would.
+class CliTest : public ::testing::Test {
+ protected:
+  CliTest() {
+    torch::jit::Module inner("Inner");
+    inner.define("def forward(self, x):\n  return torch.tanh(x), x * 2\n");
+    torch::jit::Module net("Net");
+    net.register_attribute("training", c10::BoolType::get(), false);
+    net.register_module("inner", inner);
+    net.define("def forward(self, x):\n  a, b = self.inner.forward(x)\n  return a + b\n");
+    net.save(model_);
+    const at::Tensor x = at::randn({2, 3}, make_generator(1));
+    save_safetensors(inputs_, {{"input0", x}});
+    save_safetensors(folder_ / "wrong.safetensors", {{"input0", x}, {"output", at::tanh(x)}});
+    save_safetensors(folder_ / "none.safetensors", {{"x", x}});
+  }
+
+  int run(const std::string& arguments) {
+    const std::string command = fmt::format("'{}' {} >'{}' 2>'{}'", std::getenv("DIFFMASK_PROGRAM"),
+                                            arguments, folder_ / "out", folder_ / "err");
+    const int status = std::system(command.c_str());
+    out_ = read_file(folder_ / "out");
+    err_ = read_file(folder_ / "err");
+    return WEXITSTATUS(status);
+  }
+
+  const TemporaryFolder folder_;
+  const std::string model_ = folder_ / "model.pt", inputs_ = folder_ / "inputs.safetensors";
+  std::string out_, err_;
+};
+
+TEST_F(CliTest, ListsSites) {
+  ASSERT_EQ(run("sites " + model_ + " --json"), 0) << err_;
+  const auto bare = nlohmann::json::parse(out_);
+  ASSERT_EQ(bare.size(), 2);
+  EXPECT_EQ(bare[1],
+            (nlohmann::json{
+                {"name", "inner[1]"}, {"type", "Inner"}, {"shape", nullptr}, {"dtype", nullptr}}));
+  for (const std::string& inputs : {inputs_, std::string("'float32[2,3]'")}) {
+    ASSERT_EQ(run("sites " + model_ + " --json --sites 'inner[0]' --inputs " + inputs), 0) << err_;
+    EXPECT_EQ(
+        nlohmann::json::parse(out_),
+        nlohmann::json::parse(
+            R"([{"name": "inner[0]", "type": "Inner", "shape": [2, 3], "dtype": "float32"}])"));
+  }
+  ASSERT_EQ(run("sites " + model_), 0);
+  EXPECT_NE(out_.find("inner[1]"), std::string::npos);
+}
+
+TEST_F(CliTest, ChecksThatResumingGivesTheModelsOutput) {
+  ASSERT_EQ(run("check " + model_ + " --json --inputs " + inputs_), 0) << err_;
+  const auto result = nlohmann::json::parse(out_);
+  EXPECT_EQ(result["output_difference"], 0.0);
+  ASSERT_EQ(result["sites"].size(), 2);
+  for (const auto& site : result["sites"]) {
+    EXPECT_EQ(site["resume_difference"], 0.0);
+    EXPECT_GT(site["record_seconds"], 0.0);
+    EXPECT_GT(site["resume_seconds"], 0.0);
+  }
+  // An expected output in the file comes first.
+  ASSERT_EQ(run("check " + model_ + " --json --inputs " + folder_ / "wrong.safetensors"), 0);
+  EXPECT_GT(nlohmann::json::parse(out_)["output_difference"], 0.0);
+}
+
+TEST_F(CliTest, RefusesBadInput) {
+  struct Bad {
+    std::string arguments, message;
+  };
+  write_file(folder_ / "text.pt", "no archive");
+  for (const Bad& bad : std::vector<Bad>{
+           {"", "A subcommand is required"},
+           {"sites " + (folder_ / "none.pt"), "File does not exist"},
+           {"sites " + (folder_ / "text.pt"), "is no TorchScript archive"},
+           {"sites " + model_ + " --sites innr", "nearest: inner[0]"},
+           {"sites " + model_ + " --inputs 'float31[2]'", "--inputs has to be a safetensors file"},
+           {"sites " + model_ + " --inputs 'float32[2'", "--inputs has to be a safetensors file"},
+           {"sites " + model_ + " --output '[7]'", "output has to be one of the model's"},
+           {"check " + model_, "--inputs is required"},
+           {"check " + model_ + " --inputs " + (folder_ / "none.safetensors"),
+            "--inputs has to be a file with a tensor 'input0'"},
+       }) {
+    SCOPED_TRACE(bad.arguments);
+    EXPECT_NE(run(bad.arguments), 0);
+    EXPECT_NE((out_ + err_).find(bad.message), std::string::npos) << out_ << err_;
+  }
+}
+
+}  // namespace
+}  // namespace diffmask
