@@ -290,9 +290,8 @@ Slot ProgramBuilder::input(std::string name) {
   return graph_.inputs.back();
 }
 
-Slot ProgramBuilder::parameter(const std::string& name, const at::Tensor& tensor) {
+void ProgramBuilder::own(const std::string& name, const at::Tensor& tensor) {
   graph_.tensors.emplace(name, tensor);
-  return constant(tensor.detach());
 }
 
 std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {

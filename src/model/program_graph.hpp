@@ -55,7 +55,8 @@ class ProgramBuilder {
   bool is_constant(Slot slot) const { return graph_.known[static_cast<size_t>(slot)]; }
   const c10::IValue& value(Slot slot) const { return graph_.constants[static_cast<size_t>(slot)]; }
   Slot input(std::string name);
-  Slot parameter(const std::string& name, const at::Tensor& tensor);
+  /// A parameter or buffer: part of what Program::tensors() gives, and so of the fingerprint.
+  void own(const std::string& name, const at::Tensor& tensor);
 
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);

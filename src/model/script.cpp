@@ -192,12 +192,8 @@ class ScriptLowering {
     }
     const std::string path = paths_[owner].empty() ? name : paths_[owner] + "." + name;
     const c10::IValue value = object->getAttr(name);
-    Slot slot = 0;
-    if (value.isTensor() && value.toTensor().defined()) {
-      slot = builder_.parameter(path, value.toTensor());
-    } else {
-      slot = this->object(value, path);
-    }
+    const bool is_tensor = value.isTensor() && value.toTensor().defined();
+    const Slot slot = this->object(is_tensor ? value.toTensor().detach() : value, path);
     if (!value.isObject()) attributes_[{object.get(), name}] = slot;
     return slot;
   }
@@ -496,6 +492,8 @@ std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOp
             "training mode");
   }
   ProgramBuilder builder;
+  for (const auto& item : module.named_parameters()) builder.own(item.name, item.value);
+  for (const auto& item : module.named_buffers()) builder.own(item.name, item.value);
   const Slot output = ScriptLowering(builder, options)(module);
   return std::make_shared<Program>(builder.finish(output));
 }

@@ -212,6 +212,7 @@ TEST(ScriptTest, LeavesTheModuleAsItIs) {
     for (const auto& parameter : c.module.parameters())
       before.push_back(parameter.detach().clone());
     const auto model = script_model(c.module);
+    EXPECT_EQ(model->tensors().size(), before.size());
     const std::string fingerprint = model->fingerprint();
     const Recording recording = model->record({example()});
     const std::string site = c.sites[0];
