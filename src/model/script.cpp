@@ -506,6 +506,14 @@ std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptio
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     throw FileError(path, "is no TorchScript archive: " + what.substr(0, what.find('\n')));
+  } catch (const jit::ErrorReport& error) {
+    // The archive's code does not compile; LibTorch stops at the first operator that it lacks.
+    const std::string what = error.what(), unknown = "Unknown builtin op: ";
+    const size_t at = what.find(unknown);
+    if (at == std::string::npos) throw FileError(path, "cannot be compiled: " + what);
+    const size_t name = at + unknown.size();
+    throw FileError(path, fmt::format("this LibTorch ({}) has no operator {}", TORCH_VERSION,
+                                      what.substr(name, what.find(".\n", name) - name)));
   }
   return script_model(module, options);
 }
