@@ -208,7 +208,7 @@ TEST(ScriptTest, AReplacedStateReachesWhatDependsOnItOnly) {
 TEST(ScriptTest, LeavesTheModuleAsItIs) {
   for (Case& c : cases()) {
     SCOPED_TRACE(c.name);
-    std::vector<at::Tensor> before, versions;
+    std::vector<at::Tensor> before;
     for (const auto& parameter : c.module.parameters())
       before.push_back(parameter.detach().clone());
     const auto model = script_model(c.module);
