@@ -10,7 +10,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/script.hpp"
+#include "diffmask/model/exported.hpp"
 
 #include <torch/script.h>
 
@@ -69,7 +69,7 @@ struct Options {
 };
 
 int list_sites(const Options& options) {
-  const auto model = dm::load_script(options.model, {options.output, options.module_inputs});
+  const auto model = dm::load_program(options.model, {options.output, options.module_inputs});
   std::optional<dm::Recording> recording;
   if (!options.inputs.empty()) recording = model->record(inputs_of_spec(options.inputs));
   json table = json::array();
@@ -117,7 +117,7 @@ at::Tensor expected_output(const Options& options, const dm::Safetensors& file,
 }
 
 int check(const Options& options) {
-  const auto model = dm::load_script(options.model, {options.output, options.module_inputs});
+  const auto model = dm::load_program(options.model, {options.output, options.module_inputs});
   const dm::Safetensors file = dm::load_safetensors(options.inputs);
   const dm::Inputs inputs = inputs_of(file);
   at::NoGradGuard no_grad;

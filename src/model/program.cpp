@@ -102,6 +102,7 @@ at::Tensor Program::run(Pass& pass) const {
   require(pass.inputs.size() == graph.inputs.size(), "inputs",
           fmt::format("{} ({})", graph.inputs.size(), fmt::join(graph.input_names, ", ")),
           pass.inputs.size());
+  if (graph.check_inputs) graph.check_inputs(pass.inputs);
   Stack values = graph.constants;
   Marks available = graph.known, wanted(graph.known.size(), false), kept(wanted);
   const auto give = [&](Slot slot, c10::IValue value) {

@@ -33,6 +33,51 @@ std::vector<size_t> aliased_inputs(const c10::FunctionSchema& schema) {
   return aliasing(schema.arguments(), /*writes_only=*/false);
 }
 
+namespace {
+
+// `relu` for `relu_`, where there is one with the same arguments. What was written into keeps its
+// dtype and shape, also where the operator alone would give a wider one.
+Call functional_form(const c10::FunctionSchema& schema) {
+  const std::string& name = schema.name();
+  if (name.size() < 3 || name.back() != '_' || name[name.size() - 2] == '_') return {};
+  const auto handle = c10::Dispatcher::singleton().findSchema(
+      {name.substr(0, name.size() - 1), schema.overload_name()});
+  if (!handle || handle->schema().arguments().size() != schema.arguments().size() ||
+      handle->schema().returns().size() != 1 || written_inputs(schema) != std::vector<size_t>{0}) {
+    return {};
+  }
+  return [op = *handle](Stack& stack) {
+    const auto self = stack[0].toTensor();
+    op.callBoxed(&stack);
+    const at::Tensor result = stack.back().toTensor();
+    if (result.scalar_type() != self.scalar_type() || result.sizes() != self.sizes()) {
+      stack.back() = result.to(self.scalar_type()).expand_as(self);
+    }
+  };
+}
+
+std::vector<size_t> all_of(const std::vector<Slot>& slots) {
+  std::vector<size_t> numbers(slots.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+}  // namespace
+
+c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs) {
+  Stack values = graph.constants, stack;
+  for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs.at(i)] = inputs[i];
+  for (const Step& step : graph.steps) {
+    for (const Slot slot : step.inputs) stack.push_back(values[slot]);
+    step.call(stack);
+    for (size_t output = step.outputs.size(); output-- > 0;) {
+      values[step.outputs[output]] = std::move(stack.back());
+      stack.pop_back();
+    }
+  }
+  return values[graph.output];
+}
+
 // Makes every slot be written once. Slots that may share storage form a set. A step that writes
 // into a set becomes
 //   - its functional form, where nobody reads another member of the set afterwards, or
@@ -302,13 +347,56 @@ std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
 }
 
 std::vector<Slot> ProgramBuilder::add(const c10::FunctionSchema& schema, std::string name,
-                                      Call call, Call functional, std::vector<Slot> inputs,
-                                      size_t outputs) {
+                                      Call call, std::vector<Slot> inputs, size_t outputs) {
   return add({{std::move(name), std::move(call), std::move(inputs), {}},
               written_inputs(schema),
               aliased_inputs(schema),
-              std::move(functional)},
+              functional_form(schema)},
              outputs);
+}
+
+Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs) {
+  return add({{std::move(name), std::move(call), std::move(inputs), {}}, {}, {}, {}}, 1)[0];
+}
+
+Slot ProgramBuilder::construct(const c10::TypePtr& type, std::vector<Slot> elements) {
+  Call call;
+  if (type->kind() == c10::TypeKind::TupleType) {
+    call = [](Stack& stack) {
+      auto tuple = c10::ivalue::Tuple::create(std::vector<c10::IValue>(stack));
+      stack.assign(1, std::move(tuple));
+    };
+  } else if (type->kind() == c10::TypeKind::ListType) {
+    call = [element = type->containedType(0)](Stack& stack) {
+      c10::impl::GenericList list(element);
+      for (c10::IValue& value : stack) list.push_back(std::move(value));
+      stack.assign(1, std::move(list));
+    };
+  } else {
+    call = [key = type->containedType(0), value = type->containedType(1)](Stack& stack) {
+      c10::impl::GenericDict dict(key, value);
+      for (size_t i = 0; i < stack.size(); i += 2) dict.insert_or_assign(stack[i], stack[i + 1]);
+      stack.assign(1, std::move(dict));
+    };
+  }
+  const auto aliases = all_of(elements);
+  return add({{"prim::Construct", std::move(call), std::move(elements), {}}, {}, aliases, {}},
+             1)[0];
+}
+
+std::vector<Slot> ProgramBuilder::unpack(Slot container, size_t count) {
+  const Call call = [count](Stack& stack) {
+    const c10::IValue value = std::move(stack.back());
+    stack.pop_back();
+    if (value.isTuple()) {
+      for (const auto& element : value.toTuple()->elements()) stack.push_back(element);
+    } else {
+      for (const c10::IValue& element : value.toListRef()) stack.push_back(element);
+    }
+    require(stack.size() == count, "a list's or tuple's size", fmt::format("{}", count),
+            stack.size());
+  };
+  return add({{"prim::Unpack", call, {container}, {}}, {}, {0}, {}}, count);
 }
 
 std::string ProgramBuilder::numbered(const std::string& name) {
@@ -322,9 +410,9 @@ Slot ProgramBuilder::site(const std::string& name, const std::string& type, Slot
   return own;
 }
 
-std::unique_ptr<const ProgramGraph> ProgramBuilder::finish(Slot output) {
+std::unique_ptr<ProgramGraph> ProgramBuilder::finish(Slot output) {
   Functionaliser(std::move(raw_), graph_, output)();
-  return std::make_unique<const ProgramGraph>(std::move(graph_));
+  return std::make_unique<ProgramGraph>(std::move(graph_));
 }
 
 }  // namespace diffmask

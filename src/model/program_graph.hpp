@@ -37,7 +37,11 @@ struct ProgramGraph {
   std::vector<SiteSlot> sites;  // in execution order
   Slot output = 0;
   std::map<std::string, at::Tensor> tensors;
+  std::function<void(const Inputs&)> check_inputs;  // may be empty
 };
+
+/// Runs a graph without sites: a block that is one step of another graph.
+c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs);
 
 /// Takes the steps of a program as its source has them, in-place operators and all, and makes the
 /// graph, in which nothing is written twice.
@@ -60,16 +64,22 @@ class ProgramBuilder {
 
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
-  /// The same for an operator whose schema tells what it writes.
+  /// The same for an operator, whose schema tells what it writes.
   std::vector<Slot> add(const c10::FunctionSchema& schema, std::string name, Call call,
-                        Call functional, std::vector<Slot> inputs, size_t outputs);
+                        std::vector<Slot> inputs, size_t outputs);
+  /// A step that neither writes nor shares storage.
+  Slot compute(std::string name, Call call, std::vector<Slot> inputs);
+  /// The tuple, list or dictionary (key, value, key, value, ...) of these elements.
+  Slot construct(const c10::TypePtr& type, std::vector<Slot> elements);
+  /// The elements of a tuple or list that holds `count` of them.
+  std::vector<Slot> unpack(Slot container, size_t count);
 
   /// Marks a value as a site and gives the slot to use in its place.
   Slot site(const std::string& name, const std::string& type, Slot slot);
   /// `name`, or `name#k` where it is the k-th repetition.
   std::string numbered(const std::string& name);
 
-  std::unique_ptr<const ProgramGraph> finish(Slot output);
+  std::unique_ptr<ProgramGraph> finish(Slot output);
 
  private:
   Slot fresh();

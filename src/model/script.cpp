@@ -252,7 +252,8 @@ class ScriptLowering {
     const auto made = constructed_.find(value);
     if (type.kind() == c10::TypeKind::TupleType) {
       const auto types = type.containedTypes();
-      const auto slots = made != constructed_.end() ? made->second : unpacked(value, types.size());
+      const auto slots =
+          made != constructed_.end() ? made->second : builder_.unpack(value, types.size());
       for (size_t i = 0; i < types.size(); ++i) {
         leaves.push_back({fmt::format("[{}]", i), slots[i], types[i]});
       }
@@ -275,46 +276,9 @@ class ScriptLowering {
     return leaves;
   }
 
-  std::vector<Slot> unpacked(Slot tuple, size_t count) {
-    return builder_.add({{"prim::TupleUnpack",
-                          [](Stack& stack) {
-                            const auto tuple = stack.back().toTuple();
-                            stack.pop_back();
-                            for (const auto& element : tuple->elements()) stack.push_back(element);
-                          },
-                          {tuple},
-                          {}},
-                         {},
-                         {0},
-                         {}},
-                        count);
-  }
-
-  Slot construct(const c10::TypePtr& type, std::vector<Slot> elements) {
-    Call call;
-    if (type->kind() == c10::TypeKind::TupleType) {
-      call = [](Stack& stack) {
-        auto tuple = c10::ivalue::Tuple::create(std::vector<c10::IValue>(stack));
-        stack.assign(1, std::move(tuple));
-      };
-    } else if (type->kind() == c10::TypeKind::ListType) {
-      call = [element = type->containedType(0)](Stack& stack) {
-        c10::impl::GenericList list(element);
-        for (c10::IValue& value : stack) list.push_back(std::move(value));
-        stack.assign(1, std::move(list));
-      };
-    } else {
-      call = [key = type->containedType(0), value = type->containedType(1)](Stack& stack) {
-        c10::impl::GenericDict dict(key, value);
-        for (size_t i = 0; i < stack.size(); i += 2) dict.insert_or_assign(stack[i], stack[i + 1]);
-        stack.assign(1, std::move(dict));
-      };
-    }
-    std::vector<size_t> aliases(elements.size());
-    std::iota(aliases.begin(), aliases.end(), 0);
-    const Slot slot =
-        builder_.add({{"prim::Construct", std::move(call), elements, {}}, {}, aliases, {}}, 1)[0];
-    constructed_[slot] = std::move(elements);
+  Slot construct(const c10::TypePtr& type, const std::vector<Slot>& elements) {
+    const Slot slot = builder_.construct(type, elements);
+    constructed_[slot] = elements;
     return slot;
   }
 
@@ -325,7 +289,7 @@ class ScriptLowering {
     jit::Operation operation = node.getOperation();
     const auto slots = builder_.add(
         node.schema(), step_name(node), [operation](Stack& stack) mutable { operation(stack); },
-        functional(node), std::move(inputs), node.outputs().size());
+        std::move(inputs), node.outputs().size());
     for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
   }
 
@@ -371,38 +335,15 @@ class ScriptLowering {
     return scope.empty() ? name : name + " at " + scope;
   }
 
-  // `relu` for `relu_`, where there is one with the same arguments. What was written into keeps its
-  // dtype, also where the operator alone would give a wider one.
-  static Call functional(const jit::Node& node) {
-    const std::string name = node.kind().toQualString();
-    if (name.back() != '_' || name.size() < 3 || name[name.size() - 2] == '_') return {};
-    const c10::FunctionSchema& schema = node.schema();
-    const auto handle = c10::Dispatcher::singleton().findSchema(
-        {name.substr(0, name.size() - 1), schema.overload_name()});
-    if (!handle || handle->schema().arguments().size() != schema.arguments().size() ||
-        handle->schema().returns().size() != 1 ||
-        written_inputs(schema) != std::vector<size_t>{0}) {
-      return {};
-    }
-    return [op = *handle](Stack& stack) {
-      const auto self = stack[0].toTensor();
-      op.callBoxed(&stack);
-      const at::Tensor result = stack.back().toTensor();
-      if (result.scalar_type() != self.scalar_type() || result.sizes() != self.sizes()) {
-        stack.back() = result.to(self.scalar_type()).expand_as(self);
-      }
-    };
-  }
-
   void construct_or_interpret(jit::Node& node, Env& env) {
     const auto kind = node.kind();
     if (kind == prim::ListConstruct || kind == prim::TupleConstruct ||
         kind == prim::DictConstruct) {
       std::vector<Slot> elements;
       for (const jit::Value* input : node.inputs()) elements.push_back(env.at(input));
-      env[node.output()] = construct(node.output()->type(), std::move(elements));
+      env[node.output()] = construct(node.output()->type(), elements);
     } else if (kind == prim::TupleUnpack) {
-      const auto slots = unpacked(env.at(node.input()), node.outputs().size());
+      const auto slots = builder_.unpack(env.at(node.input()), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {
       interpret(node, env);
@@ -502,7 +443,7 @@ std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptio
   if (!std::filesystem::is_regular_file(path)) throw FileError(path, "cannot be opened");
   jit::Module module;
   try {
-    module = jit::load(path);
+    module = jit::load(path, options.device);
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     throw FileError(path, "is no TorchScript archive: " + what.substr(0, what.find('\n')));
