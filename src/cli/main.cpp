@@ -68,12 +68,18 @@ struct Options {
   bool json = false, module_inputs = false;
 };
 
+// The sites that were asked for; a model may have none at all.
+std::vector<std::string> chosen_sites(const dm::Program& model, const Options& options) {
+  if (model.sites().empty()) return {};
+  return model.select(options.pattern);
+}
+
 int list_sites(const Options& options) {
   const auto model = dm::load_program(options.model, {options.output, options.module_inputs});
   std::optional<dm::Recording> recording;
   if (!options.inputs.empty()) recording = model->record(inputs_of_spec(options.inputs));
   json table = json::array();
-  for (const std::string& name : model->select(options.pattern)) {
+  for (const std::string& name : chosen_sites(*model, options)) {
     const dm::Site& site = model->site(name);
     json row{{"name", site.name}, {"type", site.type}, {"shape", nullptr}, {"dtype", nullptr}};
     if (recording && recording->has(name)) {
@@ -125,7 +131,7 @@ int check(const Options& options) {
   const double output_difference = largest_difference(model->record(inputs).output(), expected);
   json sites = json::array();
   if (!options.json) fmt::print("output: largest difference {:g}\n", output_difference);
-  for (const std::string& name : model->select(options.pattern)) {
+  for (const std::string& name : chosen_sites(*model, options)) {
     dm::Recording recording;
     const double record_seconds = seconds_of([&] { recording = model->record(inputs, {name}); });
     if (!recording.has(name)) continue;  // its value is None on these inputs
