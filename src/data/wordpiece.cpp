@@ -408,14 +408,14 @@ const std::string& WordPiece::token(int64_t id) const {
 }
 
 // Brings an encoding that still lacks `framing` special tokens to the length that is allowed;
-// the first `kept` tokens are not for cutting.
+// the first `kept` tokens are not for cutting, and leave room for at least one more.
 void WordPiece::fit(Encoding& encoding, int64_t kept, int64_t framing) const {
   const int64_t room = options_.longest - framing;
   if (encoding.size() <= room) return;
-  const bool can_cut = options_.overflow == WordPieceOptions::Overflow::truncate && kept <= room;
-  require(can_cut, kept > room ? "first" : "text",
-          fmt::format("at most {} tokens, beside {} special ones", room, framing),
-          kept > room ? kept : encoding.size());
+  require(kept < room, "first", fmt::format("fewer than {} tokens long", room), kept);
+  require(options_.overflow == WordPieceOptions::Overflow::truncate, "text",
+          fmt::format("at most {} tokens long, beside {} special ones", room, framing),
+          encoding.size());
   encoding.cut = encoding.size() - room;
   encoding.ids.resize(room);
   encoding.words.resize(room);

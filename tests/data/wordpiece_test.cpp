@@ -109,6 +109,13 @@ TEST(WordPieceTest, TokensKnowWhereTheyStand) {
   EXPECT_EQ(texts, (Tokens{"", "Un", "aff", "able", "caf", "\u00C9", ",", "huh", ""}));
 }
 
+TEST(WordPieceTest, MarksThatStayKeepTheirPlace) {
+  // U+302E is no accent, and stands before U+0301 in canonical order.
+  const WordPiece tokenizer(kVocabulary, {});
+  EXPECT_EQ(tokenizer.encode("a\u0301\u302E.").bytes[1], (ByteSpan{0, 6}));
+  EXPECT_EQ(tokenizer.encode("a\u302E\u0301.").bytes[1], (ByteSpan{0, 4}));
+}
+
 TEST(WordPieceTest, FramesPairs) {
   const Encoding encoding = WordPiece(kVocabulary, {}).encode("the film", "fine");
   EXPECT_EQ(encoding.ids, (Ids{2, 5, 10, 3, 9, 3}));
@@ -133,16 +140,17 @@ TEST(WordPieceTest, CutsOrRefusesLongTexts) {
   EXPECT_EQ(refuses.encode("the film the film").cut, 0);
   expect_refused({
       {"text", [&] { refuses.encode("the fine film unaffable"); },
-       "text has to be at most 4 tokens, beside 2 special ones, but got 6"},
+       "text has to be at most 4 tokens long, beside 2 special ones, but got 6"},
       {"pair", [&] { refuses.encode("the film", "fine film"); },
-       "text has to be at most 3 tokens, beside 3 special ones, but got 4"},
+       "text has to be at most 3 tokens long, beside 3 special ones, but got 4"},
       {"words",
        [&] {
          refuses.encode_words({"the", "film", "unaffable"});
        },
        "but got 5"},
       {"first", [&] { cuts.encode("the film unaffable", "fine"); },
-       "first has to be at most 3 tokens, beside 3 special ones, but got 5"},
+       "first has to be fewer than 3 tokens long, but got 5"},
+      {"room for none", [&] { cuts.encode("the fine film", "fine"); }, "but got 3"},
       {"longest 2", [] { WordPiece(kVocabulary, {.longest = 2}); },
        "longest has to be >= 3, but got 2"},
   });

@@ -24,7 +24,7 @@ struct WordPieceOptions {
   enum class Overflow { truncate, error };
 
   bool lowercase = true;
-  std::optional<bool> strip_accents;       ///< unless said, as lowercase
+  std::optional<bool> strip_accents = {};  ///< unless said, as lowercase
   bool chinese_characters = true;          ///< each is a word of its own
   int64_t longest = 512;                   ///< >= 3: positions, special tokens included
   Overflow overflow = Overflow::truncate;  ///< what to do with longer texts
