@@ -33,36 +33,38 @@ LabelledSentence parse(std::string_view line) {
   LabelledSentence sentence;
   bool is_whole = false;
   for (size_t at = 0; at < line.size();) {
-    const std::string where = fmt::format("at character {}", at + 1);
+    const auto fail = [&](const std::string& problem) {
+      throw Error(fmt::format("{} at character {}", problem, at + 1));
+    };
     if (line[at] == ' ') {
       ++at;
       continue;
     }
-    if (is_whole) throw Error(fmt::format("has something after the tree {}", where));
+    if (is_whole) fail("has something after the tree");
     if (line[at] == '(') {
       if (!open.empty()) {
-        if (open.back().has_word) throw Error(fmt::format("has a word and parts {}", where));
+        if (open.back().has_word) fail("has a word and parts");
         open.back().has_parts = true;
       }
       const std::string_view label =
           line.substr(at + 1, line.find_first_of(" ()", at + 1) - at - 1);
       if (label.size() != 1 || label[0] < '0' || label[0] > '4') {
-        throw Error(fmt::format("the label has to be 0..4, but got '{}' {}", label, where));
+        fail(fmt::format("the label has to be 0..4, but got '{}'", label));
       }
       if (open.empty()) sentence.label = label[0] - '0';
       open.push_back({label[0] - '0', false, false});
       at += 2;
     } else if (line[at] == ')') {
-      if (open.empty()) throw Error(fmt::format("closes what is not open {}", where));
+      if (open.empty()) fail("closes what is not open");
       if (!open.back().has_word && !open.back().has_parts) {
-        throw Error(fmt::format("has a node without a word or parts {}", where));
+        fail("has a node without a word or parts");
       }
       open.pop_back();
       is_whole = open.empty();
       ++at;
     } else {
       if (open.empty() || open.back().has_word || open.back().has_parts) {
-        throw Error(fmt::format("has a word outside a node of its own {}", where));
+        fail("has a word outside a node of its own");
       }
       const std::string_view word = line.substr(at, line.find_first_of(" ()", at) - at);
       open.back().has_word = true;

@@ -160,13 +160,13 @@ TEST(WordPieceTest, TakesLongTextsInLinearTime) {
   WordPieceOptions options{.strip_accents = false, .longest = 1 << 24};
   const WordPiece tokenizer(kVocabulary, options);
   std::string dotted, marks;
-  for (int i = 0; i < 1000000; ++i) {
+  for (int i = 0; i < 200000; ++i) {
     dotted += "\u0130";
     marks += "\u0301";
   }
-  EXPECT_EQ(tokenizer.encode(std::string(1000000, 'a')).ids, (Ids{2, 1, 3}));
+  EXPECT_EQ(tokenizer.encode(std::string(200000, 'a')).ids, (Ids{2, 1, 3}));
   EXPECT_EQ(tokenizer.encode(dotted).ids, (Ids{2, 1, 3}));
-  EXPECT_EQ(tokenizer.encode(std::string(1000000, '[')).size(), 1000002);
+  EXPECT_EQ(tokenizer.encode(std::string(200000, '[')).size(), 200002);
   EXPECT_EQ(WordPiece(kVocabulary, {}).encode(marks).ids, (Ids{2, 3}));
 }
 

@@ -4,10 +4,10 @@
     wordpiece.py FOLDER VOCABULARY [TEXTS ...]
 
 Without arguments: the hard texts below under several settings, with the small vocabulary below.
-With them, FOLDER gets a copy of the VOCABULARY as vocab.txt, and wordpiece.json holds for it: the same hard texts; every Unicode
-character by itself and between letters; strings of random characters, and of random bytes; and
-each line of the TEXTS: Penn Treebank trees where a line begins with "(", else what follows the
-last tab. DIFFMASK_WORDPIECE names the folder to the test.
+With them, FOLDER gets a copy of the VOCABULARY as vocab.txt, and wordpiece.json holds for it: the
+same hard texts; every Unicode character by itself and between letters; strings of random
+characters, and of random bytes; and each line of the TEXTS: Penn Treebank trees where a line begins
+with "(", else what follows the last tab. DIFFMASK_WORDPIECE names the folder to the test.
 
     {"vocabulary": [TOKEN, ...],
      "settings": [{"lowercase", "strip_accents", "chinese_characters", "longest",

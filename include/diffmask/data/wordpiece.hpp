@@ -8,7 +8,8 @@
 ///
 /// Devlin et al.: "BERT: Pre-training of deep bidirectional transformers", NAACL 2019; WordPiece:
 /// Wu et al., arXiv 1609.08144. Ids, offsets and word numbers are those of Hugging Face's
-/// BertTokenizerFast (tests/reference/wordpiece.py); offsets count bytes here, not characters.
+/// BertTokenizerFast (tests/reference/wordpiece.py), but that offsets count bytes here, not
+/// characters, and that letters newer than the installed utf8proc have no lower case.
 
 #include <cstdint>
 #include <functional>
