@@ -1,0 +1,22 @@
+#pragma once
+/// \file
+/// How well an answer is found in a text, as SQuAD measures it; higher is better, 1 at most.
+/// Rajpurkar et al.: "SQuAD: 100,000+ questions for machine comprehension of text", EMNLP 2016.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace diffmask {
+
+/// Lower case; without ASCII punctuation and the words a, an, the; single spaces.
+std::string normalise_answer(std::string_view text);
+
+/// 1 where some accepted answer is the given one after normalisation, else 0.
+double exact_match(std::string_view answer, const std::vector<std::string>& accepted);
+
+/// F1 = 2 P R / (P + R) of the normalised words, counted as often as they come; of the accepted
+/// answer that gives most. Where either has no words, 1 if neither has, else 0.
+double token_f1(std::string_view answer, const std::vector<std::string>& accepted);
+
+}  // namespace diffmask
