@@ -225,6 +225,50 @@ class InPlace(nn.Module):
         return self.head(y).add_(self.side(tail).mean(1, keepdim=True))
 
 
+class Control(nn.Module):
+    """Control flow that torch.export keeps as operators with graphs; elsewhere it runs as Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.cell = nn.Linear(16, 32), nn.Linear(16, 32), nn.Linear(32, 32)
+        self.head = nn.Linear(32, 5)
+        self.scale = torch.linspace(0.5, 1.5, 32)
+
+    def step(self, h, x):
+        h = torch.tanh(self.cell(h) + x)
+        return h, h * 2
+
+    def choose(self, x):
+        if torch.compiler.is_exporting():
+            return torch.cond(x.sum() > 0, lambda x: self.first(x).sin(), lambda x: self.second(x), (x,))
+        return self.first(x).sin() if x.sum() > 0 else self.second(x)
+
+    def scan(self, h, xs):
+        if torch.compiler.is_exporting():
+            return torch._higher_order_ops.scan(self.step, h, xs, dim=0)[1]
+        outputs = []
+        for x in xs:
+            h, y = self.step(h, x)
+            outputs.append(y)
+        return torch.stack(outputs)
+
+    def repeat(self, x):
+        count = torch.tensor(0)
+        if torch.compiler.is_exporting():
+            return torch._higher_order_ops.while_loop(
+                lambda i, x: i < 3, lambda i, x: (i + 1, x * 1.5), (count, x))[1]
+        for _ in range(3):
+            x = x * 1.5
+        return x
+
+    def forward(self, x):
+        y = self.choose(x)
+        with torch.no_grad():
+            gain = torch.sigmoid(y * self.scale)
+        y = self.scan(torch.zeros(x.size(0), 32), (gain * y).transpose(0, 1))
+        return self.head(self.repeat(y).mean(0))
+
+
 # The table: each model with its inputs for two sizes and the names of the inputs' dimensions.
 
 
@@ -264,6 +308,9 @@ T5 = dict(vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
 VIT = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
            image_size=16, patch_size=4)
 
+LLAMA = dict(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, intermediate_size=48, max_position_embeddings=40)
+
 IDS = [("batch", "length")]
 IMAGE, SIDES = [("batch",)], [("batch", None, "height", "width")]
 TEXT_SIZES, IMAGE_SIZES = [(3, 7), (2, 10)], [(3, 16), (2, 16)]
@@ -294,6 +341,10 @@ MODELS = {
     "mixer": (Mixer, image, IMAGE_SIZES, IMAGE),
     "moe": (Experts, ids, TEXT_SIZES, IDS),
     "gcn": (Graph, graph, [(9, 14), (6, 20)], [("nodes",), (None, "edges")]),
+    "llama": (lambda: First(build("Llama", "ForCausalLM", "sdpa", **LLAMA), use_cache=False),
+              ids, TEXT_SIZES, IDS),
+    "control": (Control, lambda batch, length: (torch.randn(batch, length, 16),), TEXT_SIZES,
+                [(None, None)]),
     "inplace": (InPlace, lambda batch, length: (torch.randn(batch, length, 16),), TEXT_SIZES, IDS),
 }
 
