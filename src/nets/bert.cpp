@@ -18,7 +18,7 @@ using Family = BertConfig::Family;
 
 struct Bert::Affine : torch::nn::Module {
   Affine(int64_t outputs, int64_t inputs)
-      : weight(register_parameter("weight", at::zeros({outputs, inputs}))),
+      : weight(register_parameter("weight", at::empty({outputs, inputs}))),
         bias(register_parameter("bias", at::zeros({outputs}))) {}
   explicit Affine(int64_t size)
       : weight(register_parameter("weight", at::ones({size}))),
@@ -162,6 +162,37 @@ std::string full_name(const Safetensors& file, const std::string& name, Family f
   return prefixed && !of_head ? prefix + name : name;
 }
 
+// The file's tensor of this name, which has to have this shape.
+const at::Tensor& checked(const Safetensors& file, const std::string& name, at::IntArrayRef shape) {
+  const at::Tensor& stored = file.at(name);
+  if (stored.sizes() != shape) {
+    throw FileError(file.path,
+                    fmt::format("tensor '{}' has to be of shape {} after config.json, "
+                                "but got {}",
+                                name, shape_string(shape), shape_string(stored.sizes())));
+  }
+  if (!stored.is_floating_point()) {
+    throw FileError(file.path, fmt::format("tensor '{}' has to be of floating point, but got {}",
+                                           name, c10::toString(stored.scalar_type())));
+  }
+  return stored;
+}
+
+// Every size of the config against the weights, before memory is taken for it.
+void check_sizes(const Safetensors& file, const BertConfig& config) {
+  const int64_t h = config.hidden_size;
+  const std::string last = fmt::format("layer{}.", config.layers - 1);
+  const auto check = [&](const std::string& own, int64_t rows) {
+    const std::string name = name_in_file(own, config.family);
+    checked(file, full_name(file, name, config.family), {rows, h});
+  };
+  check("word_embeddings", config.vocabulary);
+  check("position_embeddings", config.positions);
+  if (config.types > 0) check("token_type_embeddings", config.types);
+  check(last + "query.weight", h);
+  check(last + "inner.weight", config.intermediate_size);
+}
+
 // A surplus layer would be left out in silence.
 void check_no_more_layers(const Safetensors& file, const BertConfig& config) {
   const std::string layer = fmt::format("{}{}.", layer_prefix(config.family), config.layers);
@@ -242,10 +273,10 @@ Bert::Bert(BertConfig config, BertHead head) : config_(config), head_(head) {
   const bool spans = head_.kind == BertHead::Kind::span;
   require(spans || head_.classes >= 1, "classes", ">= 1", head_.classes);
   const int64_t h = config_.hidden_size;
-  words_ = register_parameter("word_embeddings", at::zeros({config_.vocabulary, h}));
-  positions_ = register_parameter("position_embeddings", at::zeros({config_.positions, h}));
+  words_ = register_parameter("word_embeddings", at::empty({config_.vocabulary, h}));
+  positions_ = register_parameter("position_embeddings", at::empty({config_.positions, h}));
   if (config_.types > 0)
-    types_ = register_parameter("token_type_embeddings", at::zeros({config_.types, h}));
+    types_ = register_parameter("token_type_embeddings", at::empty({config_.types, h}));
   embedding_norm_ = register_module("embedding_norm", std::make_shared<Affine>(h));
   for (int64_t i = 0; i < config_.layers; ++i) {
     layers_.push_back(register_module(fmt::format("layer{}", i), std::make_shared<Layer>(config_)));
@@ -272,9 +303,7 @@ void Bert::draw(const std::string& module) {
   }
 }
 
-void Bert::load(const std::string& folder) {
-  const Safetensors file = load_safetensors(folder + "/model.safetensors");
-  check_no_more_layers(file, config_);
+void Bert::load(const Safetensors& file) {
   at::NoGradGuard no_grad;
   for (const auto& item : named_parameters()) {
     at::Tensor parameter = item.value();
@@ -291,18 +320,7 @@ void Bert::load(const std::string& folder) {
         continue;
       }
     }
-    const at::Tensor& stored = file.at(name);
-    if (stored.sizes() != parameter.sizes()) {
-      throw FileError(file.path, fmt::format("tensor '{}' has to be of shape {} after config.json, "
-                                             "but got {}",
-                                             name, shape_string(parameter.sizes()),
-                                             shape_string(stored.sizes())));
-    }
-    if (!stored.is_floating_point()) {
-      throw FileError(file.path, fmt::format("tensor '{}' has to be of floating point, but got {}",
-                                             name, c10::toString(stored.scalar_type())));
-    }
-    parameter.copy_(stored);
+    parameter.copy_(checked(file, name, parameter.sizes()));
   }
 }
 
@@ -412,9 +430,13 @@ std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head) {
 }
 
 std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head, at::Generator generator) {
-  const std::shared_ptr<Bert> net(new Bert(BertConfig::read(folder), head));
+  const BertConfig config = BertConfig::read(folder);
+  const Safetensors file = load_safetensors(folder + "/model.safetensors");
+  check_sizes(file, config);
+  check_no_more_layers(file, config);
+  const std::shared_ptr<Bert> net(new Bert(config, head));
   net->generator_ = std::move(generator);
-  net->load(folder);
+  net->load(file);
   net->eval();
   return net;
 }

@@ -313,6 +313,11 @@ TEST_F(BertTest, RefusesFoldersThatAreAmiss) {
        "tensor '" + query + "' has to be of shape (8, 8) after config.json, but got (8, 9)"},
       {"another vocabulary", loading([](J& c, T&) { c["vocab_size"] = 31; }),
        "word_embeddings.weight' has to be of shape (31, 8) after config.json, but got (30, 8)"},
+      {"a size far beyond memory", loading([](J& c, T&) { c["vocab_size"] = 1'000'000'000'000; }),
+       "has to be of shape (1000000000000, 8)"},
+      {"layers far beyond memory",
+       loading([](J& c, T&) { c["num_hidden_layers"] = 1'000'000'000; }),
+       "has no tensor 'bert.encoder.layer.999999999."},
       {"another number of classes", loading([](J&, T& t) {
          t["classifier.weight"] = at::zeros({2, 8});
        }),

@@ -20,6 +20,8 @@
 
 namespace diffmask {
 
+struct Safetensors;
+
 /// The sizes of config.json; the defaults are those of BERT base.
 struct BertConfig {
   enum class Family { bert, roberta, distilbert };
@@ -80,9 +82,9 @@ class Bert : public torch::nn::Module {
   struct Affine;  // a matrix and its bias, or a norm's gain and its bias
   struct Layer;
 
-  Bert(BertConfig config, BertHead head);  // all 0, to be loaded
-  void draw(const std::string& module);    // its matrices, or with "" all
-  void load(const std::string& folder);
+  Bert(BertConfig config, BertHead head);  // matrices are yet to be filled
+  void draw(const std::string& module);    // its matrices; "": all
+  void load(const Safetensors& file);
   friend std::shared_ptr<Bert> load_bert(const std::string&, BertHead, at::Generator);
   at::Tensor linear(const Affine& affine, const at::Tensor& state) const;
   at::Tensor norm(const Affine& affine, const at::Tensor& state) const;
