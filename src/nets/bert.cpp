@@ -391,6 +391,7 @@ at::Tensor Bert::layer(int64_t number, const at::Tensor& state, const at::Tensor
             "a row without");
   }
   const auto& layer = *layers_.at(static_cast<size_t>(number));
+  // Three products: one with the three matrices on top of each other saves 2 % at 32 x 32 ids.
   const auto heads = [&](const Affine& affine) {
     return linear(affine, state)
         .view({state.size(0), state.size(1), config_.heads, -1})
