@@ -338,11 +338,16 @@ at::Tensor Bert::norm(const Affine& affine, const at::Tensor& state) const {
                         config_.norm_epsilon);
 }
 
+// An undefined one would stand for LibTorch's global generator.
+const at::Generator& Bert::generator() const {
+  require(generator_.defined(), "generator", "given to load_bert where the net is trained", "none");
+  return generator_;
+}
+
 at::Tensor Bert::dropped(const at::Tensor& state, double share) const {
   if (!is_training() || share == 0) return state;
-  require(generator_.defined(), "generator", "given to load_bert where the net is trained", "none");
   const double kept = 1 - share;
-  return state * at::empty_like(state).bernoulli_(kept, generator_).div_(kept);
+  return state * at::empty_like(state).bernoulli_(kept, generator()).div_(kept);
 }
 
 at::Tensor Bert::embed_words(const at::Tensor& ids) const {
@@ -399,7 +404,7 @@ at::Tensor Bert::layer(int64_t number, const at::Tensor& state, const at::Tensor
   };
   const double share = is_training() ? config_.attention_dropout : 0.0;
   const at::Tensor seen = attention(heads(*layer.query), heads(*layer.key), heads(*layer.value),
-                                    hiding, share, generator_)
+                                    hiding, share, share > 0 ? generator() : generator_)
                               .transpose(1, 2)
                               .reshape(state.sizes());
   const at::Tensor attended =

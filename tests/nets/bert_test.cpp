@@ -362,6 +362,16 @@ TEST_F(BertTest, RefusesBadInputs) {
          net->forward({ids, mask});
        },
        "generator has to be given to load_bert"},
+      {"training without a generator, attention's dropout alone",
+       [&] {
+         json config = small_config();
+         config["hidden_dropout_prob"] = 0;
+         write_folder(folder_.path(), config, small_tensors());
+         const auto net = load();
+         net->train();
+         net->forward({ids, mask});
+       },
+       "generator has to be given to load_bert"},
       {"no classes",
        [&] {
          load({BertHead::Kind::classification, 0});

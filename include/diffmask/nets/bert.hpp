@@ -88,6 +88,7 @@ class Bert : public torch::nn::Module {
   friend std::shared_ptr<Bert> load_bert(const std::string&, BertHead, at::Generator);
   at::Tensor linear(const Affine& affine, const at::Tensor& state) const;
   at::Tensor norm(const Affine& affine, const at::Tensor& state) const;
+  const at::Generator& generator() const;
   at::Tensor dropped(const at::Tensor& state, double share) const;
   at::Tensor used(const at::Tensor& parameter) const;
 
