@@ -1,9 +1,15 @@
 #include "diffmask/format/safetensors.hpp"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <memory>
+#include <set>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
@@ -22,6 +28,60 @@ const std::map<std::string, at::ScalarType>& dtypes() {
       {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
       {"U8", at::kByte},    {"BOOL", at::kBool}};
   return known;
+}
+
+// A file's bytes. The mapping is private: what is written there is this process's own copy.
+class Mapping {
+ public:
+  explicit Mapping(const std::string& path) {
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    struct stat status = {};
+    int problem = descriptor < 0 || ::fstat(descriptor, &status) != 0 ? errno : 0;
+    if (problem == 0 && !S_ISREG(status.st_mode))
+      problem = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    if (problem == 0 && status.st_size > 0) {  // no bytes cannot be mapped
+      size_ = static_cast<uint64_t>(status.st_size);
+      void* begin = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+      if (begin == MAP_FAILED) {
+        problem = errno;
+      } else {
+        begin_ = static_cast<char*>(begin);
+      }
+    }
+    if (descriptor >= 0) ::close(descriptor);
+    if (problem != 0) {
+      throw FileError(path, fmt::format("cannot be opened: {}", std::strerror(problem)));
+    }
+  }
+  ~Mapping() {
+    if (begin_ != nullptr) ::munmap(begin_, size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  char* begin() const { return begin_; }
+  uint64_t size() const { return size_; }
+
+ private:
+  char* begin_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+// The header's object. nlohmann-json keeps the last of two equal keys, so that another reader may
+// see another tensor under the same name than we do: such a header is refused.
+json parse_header(const std::string& path, std::string_view text) {
+  std::vector<std::set<std::string>> keys;  // of each object that is open
+  const auto check = [&](int, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::object_start) keys.emplace_back();
+    if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key && !keys.back().insert(parsed).second) {
+      throw FileError(path, fmt::format("has a header with two entries {}", parsed.dump()));
+    }
+    return true;
+  };
+  json header = json::parse(text, check, /*allow_exceptions=*/false);
+  if (!header.is_object()) throw FileError(path, "has a header that is not a JSON object");
+  return header;
 }
 
 // A value in a message; dumping nested ones recurses, which a hostile header could drive off the
@@ -83,6 +143,22 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
   return entry;
 }
 
+// A view of the mapped bytes that keeps them mapped, or a copy where they lie at no multiple of
+// their dtype's size, which the format allows.
+at::Tensor view_of(const std::shared_ptr<const Mapping>& file, uint64_t offset,
+                   const Entry& entry) {
+  const at::TensorOptions options(entry.dtype);
+  if (entry.begin == entry.end) return at::empty(entry.shape, options);
+  char* data = file->begin() + offset + entry.begin;
+  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(entry.dtype) == 0) {
+    return at::from_blob(
+        data, entry.shape, [file](void*) {}, options);
+  }
+  at::Tensor copy = at::empty(entry.shape, options);
+  std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
+  return copy;
+}
+
 }  // namespace
 
 const at::Tensor& Safetensors::at(const std::string& name) const {
@@ -94,23 +170,18 @@ const at::Tensor& Safetensors::at(const std::string& name) const {
 }
 
 Safetensors load_safetensors(const std::string& path) {
-  std::error_code problem;
-  const uint64_t file_size = std::filesystem::file_size(path, problem);
-  if (problem) throw FileError(path, fmt::format("cannot be opened: {}", problem.message()));
-  std::ifstream in(path, std::ios::binary);
+  const auto file = std::make_shared<const Mapping>(path);
   uint64_t header_size = 0;
-  if (!in.read(reinterpret_cast<char*>(&header_size), sizeof header_size)) {
-    throw FileError(path, fmt::format("is no safetensors file: it has {} bytes", file_size));
+  if (file->size() < sizeof header_size) {
+    throw FileError(path, fmt::format("is no safetensors file: it has {} bytes", file->size()));
   }
-  if (header_size > kLargestHeader || header_size > file_size - sizeof header_size) {
+  std::memcpy(&header_size, file->begin(), sizeof header_size);
+  if (header_size > kLargestHeader || header_size > file->size() - sizeof header_size) {
     throw FileError(path, fmt::format("is truncated or no safetensors file: its header of {} bytes "
                                       "does not fit the file's {} bytes",
-                                      header_size, file_size));
+                                      header_size, file->size()));
   }
-  std::string text(header_size, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(header_size));
-  const json header = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) throw FileError(path, "has a header that is not a JSON object");
+  const json header = parse_header(path, {file->begin() + sizeof header_size, header_size});
 
   Safetensors result;
   result.path = path;
@@ -130,7 +201,8 @@ Safetensors load_safetensors(const std::string& path) {
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
-  const uint64_t data_size = file_size - sizeof header_size - header_size;
+  const uint64_t data_begin = sizeof header_size + header_size;
+  const uint64_t data_size = file->size() - data_begin;
   uint64_t expected = 0;
   for (const Entry& entry : entries) {
     if (entry.begin != expected) {
@@ -146,12 +218,8 @@ Safetensors load_safetensors(const std::string& path) {
                                       expected, data_size));
   }
   for (const Entry& entry : entries) {
-    at::Tensor tensor = at::empty(entry.shape, at::TensorOptions(entry.dtype));
-    in.read(static_cast<char*>(tensor.data_ptr()),
-            static_cast<std::streamsize>(entry.end - entry.begin));
-    result.tensors.emplace(entry.name, std::move(tensor));
+    result.tensors.emplace(entry.name, view_of(file, data_begin, entry));
   }
-  if (!in) throw FileError(path, "cannot be read to its end");
   return result;
 }
 

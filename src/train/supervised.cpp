@@ -28,13 +28,37 @@ std::vector<std::vector<int64_t>> epoch_batches(const Dataset& data,
   return mixed;
 }
 
+// Parameters that decay in the first group, those that do not in the second.
+std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::Tensor>& parameters,
+                                                         const SupervisedOptions& options) {
+  using torch::optim::AdamWOptions;
+  std::vector<at::Tensor> decaying, others;
+  for (const at::Tensor& parameter : parameters) {
+    (options.decay_vectors || parameter.dim() >= 2 ? decaying : others).push_back(parameter);
+  }
+  const AdamWOptions first = AdamWOptions(options.rate).weight_decay(options.weight_decay);
+  const AdamWOptions second = AdamWOptions(options.rate).weight_decay(0);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(decaying, std::make_unique<AdamWOptions>(first));
+  groups.emplace_back(others, std::make_unique<AdamWOptions>(second));
+  return groups;
+}
+
 }  // namespace
+
+double SupervisedOptions::rate_of(int64_t step, int64_t steps) const {
+  const auto rising = static_cast<int64_t>(std::ceil(warm_up * static_cast<double>(steps)));
+  if (step < rising) return rate * static_cast<double>(step + 1) / static_cast<double>(rising + 1);
+  const double done = static_cast<double>(step - rising) / static_cast<double>(steps - rising);
+  return rate * (1 - (1 - final_rate) * done);
+}
 
 void SupervisedOptions::validate() const {
   require(epochs >= 1, "epochs", ">= 1", epochs);
   require(batch_size >= 1, "batch_size", ">= 1", batch_size);
   require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
   require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
+  require(warm_up >= 0 && warm_up < 1, "warm_up", "in [0, 1)", warm_up);
   require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", ">= 0", weight_decay);
   require(std::isfinite(clip_norm) && clip_norm > 0, "clip_norm", "> 0", clip_norm);
   require(pool >= 1, "pool", ">= 1", pool);
@@ -52,8 +76,7 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   const auto parameters = module.parameters();
   const c10::Device device = parameters.at(0).device();
   const at::Generator order = make_generator(options.seed);
-  torch::optim::AdamW optimiser(
-      parameters, torch::optim::AdamWOptions(options.rate).weight_decay(options.weight_decay));
+  torch::optim::AdamW optimiser(groups_of(parameters, options));
   const int64_t batches = (training.size() + options.batch_size - 1) / options.batch_size;
   const int64_t steps = options.epochs * batches;
 
@@ -65,9 +88,8 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   for (int64_t epoch = 1; epoch <= options.epochs && !best.interrupted; ++epoch) {
     module.train();
     for (const auto& examples : epoch_batches(training, options, order)) {
-      const double done = static_cast<double>(step++) / static_cast<double>(steps);
-      optimiser.param_groups()[0].options().set_lr(options.rate *
-                                                   (1 - (1 - options.final_rate) * done));
+      const double rate = options.rate_of(step++, steps);
+      for (auto& group : optimiser.param_groups()) group.options().set_lr(rate);
       const Batch batch = training.batch(examples).to(device);
       optimiser.zero_grad();
       loss(forward(batch.inputs), batch.labels).backward();

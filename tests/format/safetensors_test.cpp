@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <random>
 
@@ -77,6 +78,39 @@ TEST_F(SafetensorsTest, WritesWhatItReads) {
   EXPECT_EQ(header_size % 8, 0u);
   save_safetensors(path_, file.tensors, file.metadata);
   EXPECT_EQ(read_file(path_), bytes);
+}
+
+TEST_F(SafetensorsTest, WritesToATensorDoNotReachTheFile) {
+  save_safetensors(path_, {{"a", at::arange(4.0)}, {"b", at::ones({2})}});
+  const std::string bytes = read_file(path_);
+  const Safetensors file = load_safetensors(path_);
+  file.at("a").fill_(7);
+  EXPECT_TRUE(file.at("a").equal(at::full({4}, 7.0)));
+  EXPECT_TRUE(file.at("b").equal(at::ones({2})));
+  EXPECT_EQ(read_file(path_), bytes);
+  EXPECT_TRUE(load_safetensors(path_).at("a").equal(at::arange(4.0)));
+}
+
+TEST_F(SafetensorsTest, ATensorOutlivesItsFile) {
+  save_safetensors(path_, {{"a", at::arange(4.0)}, {"b", at::ones({2})}});
+  const at::Tensor kept = load_safetensors(path_).at("a");
+  save_safetensors(path_, {{"a", at::zeros({1})}});
+  EXPECT_TRUE(kept.equal(at::arange(4.0)));
+  std::filesystem::remove(path_);
+  EXPECT_TRUE(kept.equal(at::arange(4.0)));
+}
+
+TEST_F(SafetensorsTest, ReadsDataAtAnyOffset) {
+  const double value = -2.5;
+  const std::string data = "x" + std::string(reinterpret_cast<const char*>(&value), 8);
+  for (int pad = 0; pad < 8; ++pad) {
+    const Safetensors file =
+        load(file_of("{\"a\":{" + entry("U8", "[1]", "[0,1]") + "},\"b\":{" +
+                         entry("F64", "[]", "[1,9]") + "}}" + std::string(pad, ' '),
+                     data));
+    EXPECT_EQ(file.at("b").item<double>(), value) << pad;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(file.at("b").data_ptr()) % 8, 0u);
+  }
 }
 
 TEST_F(SafetensorsTest, HoldsNothing) {
@@ -198,6 +232,12 @@ TEST_F(SafetensorsTest, RefusesHeadersThatLie) {
                    entry("U8", "[2]", "[2,4]") + "}}",
                four),
        "tensor 'b' begins at byte 2 of the data, not at 1"},
+      {"a tensor twice", file_of("{\"a\":{" + f32 + "},\"a\":{" + f32 + "}}", four),
+       "two entries \"a\""},
+      {"a shape twice", file_of("{\"a\":{" + f32 + ",\"shape\":[1]}}", four),
+       "two entries \"shape\""},
+      {"a key of the metadata twice", file_of(R"({"__metadata__":{"k":"1","k":"2"}})"),
+       "two entries \"k\""},
       {"metadata that is a text", file_of(R"({"__metadata__":"x"})"), "has to be an object"},
       {"metadata with a number", file_of(R"({"__metadata__":{"k":1}})"), "'k' has to be text"},
   };

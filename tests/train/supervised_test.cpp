@@ -117,6 +117,55 @@ TEST_F(SupervisedTest, ReadsEachExampleOnceAnEpoch) {
   }
 }
 
+TEST_F(SupervisedTest, PoolsMakeBucketsOfLikeLengths) {
+  const auto padding = [&](int64_t pool) {
+    const auto net = make_net();
+    SupervisedOptions options = options_;
+    options.epochs = 1;
+    options.pool = pool;
+    double sum = 0;
+    const Forward forward = [&](const Inputs& x) {
+      if (net->is_training()) sum += static_cast<double>(x[0].size(0) * x[0].size(1));
+      return forward_of(net)(x);
+    };
+    train_supervised(*net, forward, loss, *training_, *validation_, options);
+    return sum - training_->lengths().sum().item<double>();
+  };
+  EXPECT_LT(padding(13), 0.5 * padding(1));
+}
+
+TEST(SupervisedOptionsTest, TheStepSizeRisesAndFalls) {
+  const SupervisedOptions falling{.rate = 2, .final_rate = 0.5};
+  EXPECT_EQ(falling.rate_of(0, 10), 2);
+  EXPECT_DOUBLE_EQ(falling.rate_of(5, 10), 1.5);
+  EXPECT_DOUBLE_EQ(falling.rate_of(9, 10), 1.1);
+  const SupervisedOptions warmed{.rate = 2, .final_rate = 0.5, .warm_up = 0.3};
+  for (const auto& [step, rate] : {std::pair{0, 0.5}, {1, 1.0}, {2, 1.5}, {3, 2.0}}) {
+    EXPECT_DOUBLE_EQ(warmed.rate_of(step, 10), rate) << step;
+  }
+  EXPECT_DOUBLE_EQ(warmed.rate_of(9, 10), 2 * (1 - 0.5 * 6 / 7));
+  const SupervisedOptions long_warm_up{.warm_up = 0.99};
+  EXPECT_LT(long_warm_up.rate_of(1, 2), long_warm_up.rate) << "no step falls";
+}
+
+// The loss does not depend on the parameters, so that they only decay.
+TEST_F(SupervisedTest, VectorsDecayUnlessTheyAreSpared) {
+  for (const bool decay_vectors : {true, false}) {
+    const auto net = make_net();
+    for (at::Tensor& parameter : net->parameters()) parameter.data().fill_(1);
+    double seen = 0;
+    const Loss flat = [&](const at::Tensor& output, const at::Tensor&) {
+      return 0 * output.mean() + 1 - 0.001 * seen++;  // each epoch the best
+    };
+    SupervisedOptions options = options_;
+    options.weight_decay = 0.1;
+    options.decay_vectors = decay_vectors;
+    train_supervised(*net, forward_of(net), flat, *training_, *validation_, options);
+    EXPECT_LT(net->weight.max().item<float>(), 0.9);
+    EXPECT_EQ(net->bias.item<float>() == 1, !decay_vectors);
+  }
+}
+
 TEST_F(SupervisedTest, StopsWhereACallbackSaysSo) {
   const auto net = make_net();
   const auto before = parameters_of(*net);
@@ -169,6 +218,8 @@ TEST_F(SupervisedTest, RefusesBadOptions) {
       {"rate NaN", with({.rate = NAN}), "rate has to be > 0, but got nan"},
       {"final rate 0", with({.final_rate = 0}), "final_rate has to be in (0, 1], but got 0"},
       {"final rate 2", with({.final_rate = 2}), "final_rate has to be in (0, 1], but got 2"},
+      {"warm-up 1", with({.warm_up = 1}), "warm_up has to be in [0, 1), but got 1"},
+      {"warm-up NaN", with({.warm_up = NAN}), "warm_up has to be in [0, 1), but got nan"},
       {"decay", with({.weight_decay = -1}), "weight_decay has to be >= 0, but got -1"},
       {"clip", with({.clip_norm = 0}), "clip_norm has to be > 0, but got 0"},
       {"clip", with({.clip_norm = INFINITY}), "clip_norm has to be > 0, but got inf"},

@@ -8,8 +8,8 @@
 ///
 /// Source: the format's description at https://github.com/huggingface/safetensors. Files are read
 /// with suspicion: the header's size, every dtype, shape and offset are checked against the file's
-/// length before a byte of data is touched, and the ranges have to cover the data without holes or
-/// overlaps.
+/// length before a byte of data is touched, no key may stand twice, and the ranges have to cover
+/// the data without holes or overlaps.
 
 #include <ATen/core/Tensor.h>
 
@@ -19,7 +19,7 @@
 namespace diffmask {
 
 struct Safetensors {
-  std::map<std::string, at::Tensor> tensors;    ///< on the CPU, each with memory of its own
+  std::map<std::string, at::Tensor> tensors;    ///< on the CPU
   std::map<std::string, std::string> metadata;  ///< the header's "__metadata__"
 
   /// The tensor of this name; FileError with the nearest names when it is not there.
@@ -27,7 +27,11 @@ struct Safetensors {
   std::string path;  ///< where it was read, for messages
 };
 
-/// Reads F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL. Throws FileError on anything amiss.
+/// Maps the file: a tensor's bytes are read when they are first used, and the file stays mapped
+/// until the last tensor is gone. Until then it must not be changed in place (a file that is cut
+/// short ends the program); to replace it by a rename, as save_safetensors does, is safe. Tensors
+/// may be written to: the file never sees that. Reads F64, F32, F16, BF16, I64, I32, I16, I8, U8
+/// and BOOL. Throws FileError on anything amiss.
 Safetensors load_safetensors(const std::string& path);
 
 /// Writes under a temporary name, then renames. Tensors may lie on any device; they are stored

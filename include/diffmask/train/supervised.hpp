@@ -1,7 +1,11 @@
 #pragma once
 /// \file
 /// Training of a model itself, before it is frozen: minimises the mean of loss(f(x), label) by
-/// AdamW (Loshchilov and Hutter 2019) with linearly falling step size and clipped gradients.
+/// AdamW (Loshchilov and Hutter 2019) with clipped gradients. With S steps, W = ceil(warm_up S) of
+/// them to warm up, the step size of step s = 0, ..., S - 1 rises and falls linearly:
+///
+///     rate (s + 1) / (W + 1)                                 s < W
+///     rate (1 - (1 - final_rate) (s - W) / (S - W))          otherwise
 
 #include <torch/nn/module.h>
 
@@ -15,13 +19,17 @@ namespace diffmask {
 struct SupervisedOptions {
   int64_t epochs = 10;        ///< >= 1
   int64_t batch_size = 64;    ///< >= 1
-  double rate = 1e-3;         ///< step size at the start, > 0
+  double rate = 1e-3;         ///< largest step size, > 0
   double final_rate = 0.1;    ///< share of it at the end, in (0, 1]
+  double warm_up = 0.0;       ///< share of the steps, in [0, 1); fine-tuning likes 0.1
   double weight_decay = 0.0;  ///< >= 0
+  bool decay_vectors = true;  ///< whether biases and the gains of norms decay, too
   double clip_norm = 1.0;     ///< largest norm of all gradients together, > 0
   int64_t pool = 1;  ///< batches are cut from pools of this many, sorted by length: less padding
   uint64_t seed = 0;
 
+  /// The step size of a step (from 0) of so many.
+  double rate_of(int64_t step, int64_t steps) const;
   void validate() const;
 };
 
