@@ -415,8 +415,7 @@ at::Tensor Bert::layer(int64_t number, const at::Tensor& state, const at::Tensor
 
 at::Tensor Bert::decide(const at::Tensor& state, const at::Tensor& mask) const {
   if (head_.kind == BertHead::Kind::span) {
-    const at::Tensor padding = mask.logical_not().unsqueeze(1);
-    return linear(*classifier_, state).transpose(1, 2).masked_fill(padding, -INFINITY);
+    return linear(*classifier_, state).masked_fill(mask.logical_not().unsqueeze(2), -INFINITY);
   }
   at::Tensor first = state.select(1, 0);
   if (config_.family == Family::roberta) first = dropped(first, config_.head_dropout);

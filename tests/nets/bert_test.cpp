@@ -117,7 +117,7 @@ TEST_F(BertTest, IsAStagedModel) {
     EXPECT_EQ(model->site_names(),
               (std::vector<std::string>{"word_embeddings", "embeddings", "layer.0", "layer.1"}));
     EXPECT_EQ(recording.output().sizes(), head.kind == BertHead::Kind::span
-                                              ? at::IntArrayRef({3, 2, 9})
+                                              ? at::IntArrayRef({3, 9, 2})
                                               : at::IntArrayRef({3, 3}));
     EXPECT_TRUE(recording.output().equal(output_of(*net, inputs)));
     for (const std::string& site : model->site_names()) {
@@ -137,12 +137,12 @@ TEST_F(BertTest, PaddingDoesNotChangeTheOutput) {
   const at::Tensor together = output_of(*net, inputs);
   EXPECT_GT(together.std(0).min().item<float>(), 1e-3) << "outputs all alike test nothing";
   const at::Tensor spans = output_of(*load(kSpan), inputs);
-  EXPECT_TRUE(spans.eq(-INFINITY).equal(inputs[1].logical_not().unsqueeze(1).expand({3, 2, 9})));
+  EXPECT_TRUE(spans.eq(-INFINITY).equal(inputs[1].logical_not().unsqueeze(2).expand({3, 9, 2})));
   for (const auto& [row, length] : {std::pair{0, 9}, {1, 4}, {2, 6}}) {
     const Inputs alone = {inputs[0].slice(0, row, row + 1).slice(1, 0, length),
                           inputs[1].slice(0, row, row + 1).slice(1, 0, length)};
     EXPECT_LT(largest_difference(output_of(*net, alone)[0], together[row]), 1e-6) << row;
-    EXPECT_LT(largest_difference(output_of(*load(kSpan), alone)[0], spans[row].slice(1, 0, length)),
+    EXPECT_LT(largest_difference(output_of(*load(kSpan), alone)[0], spans[row].slice(0, 0, length)),
               1e-6);
   }
   Inputs others = inputs;
@@ -413,7 +413,7 @@ TEST(BertReferenceTest, GivesTransformersStatesAndGradients) {
                                                       reference.at("grad/" + site)));
     }
     if (has_output) {
-      const at::Tensor mask = spans ? inputs[1].unsqueeze(1) : at::ones({}, at::kBool);
+      const at::Tensor mask = spans ? inputs[1].unsqueeze(2) : at::ones({}, at::kBool);
       worst_output = largest_difference(recording.output().masked_select(mask),
                                         reference.at("output").masked_select(mask));
     }

@@ -11,7 +11,7 @@ BertModel, a folder of its name in FOLDER with
                                     the sum of the output (a span's: at the mask) by that state
 
 Run the tests with DIFFMASK_BERT=FOLDER. The sites are word_embeddings, embeddings, layer.0, ...; a
-span's output is (B, 2, T), start before end, unlike here -inf where the mask is false.
+span's output is (B, T, 2), start before end, unlike here -inf where the mask is false.
 """
 
 import os
@@ -77,8 +77,8 @@ def reference(model):
     tensors = dict(ids=ids, mask=mask, **({} if types is None else {"types": types}))
     tensors.update({f"state/{name}": state for name, state in zip(names, states)})
     if "start_logits" in result:
-        output = torch.stack([result.start_logits, result.end_logits], 1)
-        total = output.masked_select(mask[:, None]).sum()
+        output = torch.stack([result.start_logits, result.end_logits], 2)
+        total = output.masked_select(mask[:, :, None]).sum()
     elif "logits" in result:
         output = result.logits
         total = output.sum()

@@ -69,7 +69,7 @@ class Bert : public torch::nn::Module {
   at::Tensor embed(const at::Tensor& words, const at::Tensor& ids, const at::Tensor& types) const;
   /// h_{l+1} of h_l. Shapes: state (B, T, H), mask (B, T) bool, true at one position or more a row.
   at::Tensor layer(int64_t number, const at::Tensor& state, const at::Tensor& mask) const;
-  /// Shapes: state (B, T, H) -> (B, classes), or a span's (B, 2, T), start before end, with -inf
+  /// Shapes: state (B, T, H) -> (B, classes), or a span's (B, T, 2), start before end, with -inf
   /// where the mask is false.
   at::Tensor decide(const at::Tensor& state, const at::Tensor& mask) const;
   /// All of it. Inputs: ids, mask, and types if there are any.
