@@ -9,23 +9,25 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/script.hpp"
+#include "diffmask/model/exported.hpp"
 #include "diffmask/report/heatmap.hpp"
 
 namespace dm = diffmask;
 
 int main(int argc, char** argv) {
-  CLI::App app("DiffMask for a TorchScript archive");
+  CLI::App app("DiffMask for a model in a file");
   std::string path, data, pattern = "*";
   dm::TrainerOptions trainer{.epsilon = 0.1, .steps = 500};
-  app.add_option("model", path, "TorchScript archive")->required()->check(CLI::ExistingFile);
+  app.add_option("model", path, "TorchScript archive or .pt2")
+      ->required()
+      ->check(CLI::ExistingFile);
   app.add_option("data", data, "Safetensors file of inputs")->required()->check(CLI::ExistingFile);
   app.add_option("--sites", pattern, "Hidden states to explain")->capture_default_str();
   app.add_option("--epsilon", trainer.epsilon, "Divergence allowed")->capture_default_str();
   app.add_option("--steps", trainer.steps, "Training steps")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    const auto model = dm::load_script(path);
+    const auto model = dm::load_program(path);
     const dm::Safetensors file = dm::load_safetensors(data);
     const at::Tensor& first = file.at("input0");
     std::vector<dm::PaddedDataset::Column> columns;

@@ -63,10 +63,30 @@ dm::Inputs inputs_of_spec(const std::string& spec) {
   return inputs;
 }
 
+template <typename Work>
+double seconds_of(const Work& work) {
+  const auto began = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
 struct Options {
   std::string model, inputs, pattern = "**", output;
   bool json = false, module_inputs = false;
 };
+
+// Debian's LibTorch takes any BLAS, and the reference one is some 70 times slower than OpenBLAS.
+void warn_of_slow_blas() {
+  constexpr double kSlow = 6e9;  // operations a second; 2.7e9 and 183e9 were measured
+  const at::Tensor a = at::ones({256, 256});
+  double best = INFINITY;
+  for (int i = 0; i < 5; ++i) best = std::min(best, seconds_of([&] { at::mm(a, a); }));
+  if (2.0 * 256 * 256 * 256 / best > kSlow) return;
+  fmt::print(stderr,
+             "diffmask: LibTorch multiplies matrices slowly here ({:.1f} GFLOP/s). On Debian, "
+             "install libopenblas0-pthread.\n",
+             2e-9 * 256 * 256 * 256 / best);
+}
 
 // The sites that were asked for; a model may have none at all.
 std::vector<std::string> chosen_sites(const dm::Program& model, const Options& options) {
@@ -79,6 +99,9 @@ int list_sites(const Options& options) {
   std::optional<dm::Recording> recording;
   if (!options.inputs.empty()) recording = model->record(inputs_of_spec(options.inputs));
   json table = json::array();
+  if (!options.json) {
+    fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");
+  }
   for (const std::string& name : chosen_sites(*model, options)) {
     const dm::Site& site = model->site(name);
     json row{{"name", site.name}, {"type", site.type}, {"shape", nullptr}, {"dtype", nullptr}};
@@ -87,7 +110,7 @@ int list_sites(const Options& options) {
       row["dtype"] = dtype_name(recording->state(name).scalar_type());
     }
     if (!options.json) {
-      fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", site.depth, site.name, site.type,
+      fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", site.step, site.name, site.type,
                  row["shape"].is_null() ? "" : row["shape"].dump(),
                  row["dtype"].is_null() ? "" : row["dtype"].get<std::string>());
     }
@@ -103,17 +126,13 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
-template <typename Work>
-double seconds_of(const Work& work) {
-  const auto began = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-}
-
 // What the model itself gives: known from the file, or by Module::forward.
 at::Tensor expected_output(const Options& options, const dm::Safetensors& file,
                            const dm::Inputs& inputs) {
   if (file.tensors.contains("output")) return file.at("output");
+  dm::require(!dm::is_exported(options.model), "--inputs",
+              "a file with the expected 'output', where the model is an exported program",
+              "one without");
   torch::jit::Module module = torch::jit::load(options.model);
   c10::IValue output = module.forward({inputs.begin(), inputs.end()});
   while (output.isTuple()) output = c10::IValue(output.toTuple()->elements().at(0));
@@ -162,7 +181,8 @@ int main(int argc, char** argv) {
   Options options;
   int64_t threads = 2;
   const auto common = [&](CLI::App& command) {
-    command.add_option("model", options.model, "TorchScript archive")
+    command
+        .add_option("model", options.model, "TorchScript archive, or an exported program (.pt2)")
         ->required()
         ->check(CLI::ExistingFile);
     command.add_option("--sites", options.pattern, "Which: '*' stops at dots, '**' does not")
@@ -186,6 +206,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     at::set_num_threads(static_cast<int>(threads));
+    warn_of_slow_blas();
     return sites->parsed() ? list_sites(options) : check(options);
   } catch (const c10::Error& error) {
     fmt::print(stderr, "diffmask: {}\n", error.what_without_backtrace());

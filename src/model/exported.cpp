@@ -272,6 +272,8 @@ class ExportedLowering {
       const std::string& argument = to_text(input.at("name"));
       if (!schema.argumentIndexWithName(argument)) {
         missing_.insert(fmt::format("{} with the argument '{}'", name, argument));
+        give(node, {});
+        return;
       }
       require(given.emplace(argument, &input.at("arg")).second, "an argument", "given once",
               argument);
@@ -402,7 +404,7 @@ std::shared_ptr<Program> load_exported(const std::string& path, const ProgramOpt
     }
     return std::make_shared<Program>(std::move(graph));
   } catch (const ArgumentError& error) {
-    if (error.argument() == "output" || error.argument() == "model") throw;
+    if (error.argument() == "output") throw;
     throw FileError(path, fmt::format("{}: {}", file.entry, error.what()));
   } catch (const c10::Error& error) {
     throw FileError(path, fmt::format("{}: {}", file.entry, error.what_without_backtrace()));

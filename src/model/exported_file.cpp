@@ -5,6 +5,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/archive.hpp"
+#include "diffmask/model/exported.hpp"
 
 namespace diffmask {
 namespace {
@@ -125,7 +126,10 @@ int64_t to_integer(const json& value) {
   return value.get<int64_t>();
 }
 
-const std::string& to_text(const json& value) { return value.get_ref<const std::string&>(); }
+const std::string& to_text(const json& value) {
+  require(value.is_string(), "a value", "a text", value.type_name());
+  return value.get_ref<const std::string&>();
+}
 
 std::pair<const std::string&, const json&> only_member(const json& value) {
   require(value.is_object() && value.size() == 1, "a union", "an object with one member",

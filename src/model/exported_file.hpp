@@ -20,9 +20,6 @@ struct ExportedFile {
 /// Reads and checks the archive: schema version, dtypes, sizes, extents. FileError.
 ExportedFile read_exported(const std::string& path, c10::Device device);
 
-/// Whether the archive at `path` is an exported program.
-bool is_exported(const std::string& path);
-
 /// A JSON value of the wanted kind; json::exception, or Error, where it is another.
 int64_t to_integer(const nlohmann::json& value);
 const std::string& to_text(const nlohmann::json& value);

@@ -172,6 +172,11 @@ at::Tensor FrozenModel::resume(const Recording& recording,
       check_dtype(name, replacement.state, recording.state(site.name).scalar_type());
     }
   }
+  // Without a state that asks for gradients the pass is the one that was recorded, mode and all:
+  // some kernels give other bits where gradients may be asked for.
+  const bool gradients = std::any_of(replacements.begin(), replacements.end(),
+                                     [](const auto& r) { return r.state.requires_grad(); });
+  const c10::AutoGradMode mode(gradients && c10::GradMode::is_enabled());
   ReplacingTap tap(replacements);
   Pass pass{recording.inputs_, tap, /*resumed=*/true, in_order(names), recording.memory_};
   const at::Tensor output = run(pass);

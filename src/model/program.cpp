@@ -71,23 +71,16 @@ Plan plan(const ProgramGraph& graph, Marks wanted, const Marks& available) {
   return result;
 }
 
-void call(const Step& step, Stack& stack) {
-  try {
-    step.call(stack);
-  } catch (const c10::Error& error) {
-    throw Error(fmt::format("{}: {}", step.name, error.what_without_backtrace()));
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw Error(fmt::format("{}: {}", step.name, error.what()));
-  }
-}
-
 }  // namespace
 
 Program::Program(std::unique_ptr<const ProgramGraph> graph) : graph_(std::move(graph)) {
+  std::vector<int64_t> made_by(graph_->known.size(), -1);
+  for (size_t i = 0; i < graph_->steps.size(); ++i) {
+    for (const Slot slot : graph_->steps[i].outputs) made_by[slot] = static_cast<int64_t>(i);
+  }
   for (const auto& site : graph_->sites) {
-    sites_.push_back({site.name, static_cast<int64_t>(sites_.size()), site.type});
+    sites_.push_back(
+        {site.name, static_cast<int64_t>(sites_.size()), site.type, made_by[site.slot]});
   }
 }
 
@@ -147,7 +140,7 @@ at::Tensor Program::run(Pass& pass) const {
         stack.push_back(values[slot]);
       }
     }
-    call(step, stack);
+    step.run(stack);
     for (size_t output = step.outputs.size(); output-- > 0;) {
       values[step.outputs[output]] = std::move(stack.back());
       stack.pop_back();

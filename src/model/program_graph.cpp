@@ -64,12 +64,24 @@ std::vector<size_t> all_of(const std::vector<Slot>& slots) {
 
 }  // namespace
 
+void Step::run(Stack& stack) const {
+  try {
+    call(stack);
+    require(stack.size() == outputs.size(), "outputs", fmt::format("{}", outputs.size()),
+            stack.size());
+  } catch (const c10::Error& error) {
+    throw Error(fmt::format("{}: {}", name, error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    throw Error(fmt::format("{}: {}", name, error.what()));
+  }
+}
+
 c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs) {
   Stack values = graph.constants, stack;
   for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs.at(i)] = inputs[i];
   for (const Step& step : graph.steps) {
     for (const Slot slot : step.inputs) stack.push_back(values[slot]);
-    step.call(stack);
+    step.run(stack);
     for (size_t output = step.outputs.size(); output-- > 0;) {
       values[step.outputs[output]] = std::move(stack.back());
       stack.pop_back();

@@ -22,6 +22,9 @@ struct Step {
   std::string name;  // for errors: "aten::linear at encoder.0"
   Call call;
   std::vector<Slot> inputs, outputs;
+
+  /// Calls it, naming it in errors; leaves one value an output on the stack.
+  void run(Stack& stack) const;
 };
 
 struct ProgramGraph {

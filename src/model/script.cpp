@@ -6,10 +6,11 @@
 #include <torch/csrc/jit/runtime/operator.h>
 #include <torch/script.h>
 
-#include <filesystem>
+#include <regex>
 #include <set>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/format/archive.hpp"
 #include "model/program_graph.hpp"
 
 namespace diffmask {
@@ -439,8 +440,31 @@ std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOp
   return std::make_shared<Program>(builder.finish(output));
 }
 
+namespace {
+
+// LibTorch stops at the first operator that it lacks, so the others are looked for in the archive's
+// code.
+std::set<std::string> missing_operators(const ZipArchive& archive, const std::string& first) {
+  std::set<std::string> missing = {first};
+  static const std::regex call(R"(\btorch\.([a-z_]\w{0,80})\()");
+  for (const auto& [entry, size] : archive.entries()) {
+    if (!entry.ends_with(".py")) continue;
+    const std::string code = archive.text(entry);
+    for (std::sregex_iterator match(code.begin(), code.end(), call), end; match != end; ++match) {
+      const std::string name = (*match)[1];
+      const auto none = [&](const char* space) {
+        return jit::getAllOperatorsFor(c10::Symbol::fromQualString(space + name)).empty();
+      };
+      if (none("aten::") && none("prim::")) missing.insert("aten::" + name);
+    }
+  }
+  return missing;
+}
+
+}  // namespace
+
 std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptions& options) {
-  if (!std::filesystem::is_regular_file(path)) throw FileError(path, "cannot be opened");
+  const ZipArchive archive(path);
   jit::Module module;
   try {
     module = jit::load(path, options.device);
@@ -448,13 +472,15 @@ std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptio
     const std::string what = error.what_without_backtrace();
     throw FileError(path, "is no TorchScript archive: " + what.substr(0, what.find('\n')));
   } catch (const jit::ErrorReport& error) {
-    // The archive's code does not compile; LibTorch stops at the first operator that it lacks.
     const std::string what = error.what(), unknown = "Unknown builtin op: ";
     const size_t at = what.find(unknown);
     if (at == std::string::npos) throw FileError(path, "cannot be compiled: " + what);
     const size_t name = at + unknown.size();
+    const std::string first = what.substr(name, what.find(".\n", name) - name);
     throw FileError(path, fmt::format("this LibTorch ({}) has no operator {}", TORCH_VERSION,
-                                      what.substr(name, what.find(".\n", name) - name)));
+                                      fmt::join(missing_operators(archive, first), ", ")));
+  } catch (const std::exception& error) {
+    throw FileError(path, fmt::format("is no TorchScript archive: {}", error.what()));
   }
   return script_model(module, options);
 }

@@ -7,6 +7,7 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/format/safetensors.hpp"
+#include "tests/model/exported_archive.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace diffmask {
@@ -76,15 +77,35 @@ TEST_F(CliTest, ChecksThatResumingGivesTheModelsOutput) {
   EXPECT_GT(nlohmann::json::parse(out_)["output_difference"], 0.0);
 }
 
+TEST_F(CliTest, ReadsExportedPrograms) {
+  const std::string exported = folder_ / "net.pt2";
+  const ExportedArchive archive;
+  archive.write(exported);
+  ASSERT_EQ(run("sites " + exported + " --json --inputs " + inputs_), 0) << err_;
+  EXPECT_EQ(nlohmann::json::parse(out_)[1],
+            nlohmann::json::parse(
+                R"({"name": "act", "type": "Module_act", "shape": [2, 2], "dtype": "float32"})"));
+  Safetensors file = load_safetensors(inputs_);
+  file.tensors["output"] = at::tanh(
+      at::linear(file.at("input0"), at::tensor(at::ArrayRef<float>(archive.values)).view({2, 3})));
+  save_safetensors(folder_ / "expected.safetensors", file.tensors);
+  ASSERT_EQ(run("check " + exported + " --json --inputs " + folder_ / "expected.safetensors"), 0)
+      << err_;
+  EXPECT_EQ(nlohmann::json::parse(out_)["output_difference"], 0.0);
+}
+
 TEST_F(CliTest, RefusesBadInput) {
   struct Bad {
     std::string arguments, message;
   };
   write_file(folder_ / "text.pt", "no archive");
+  const std::string exported = folder_ / "net.pt2";
+  ExportedArchive().write(exported);
   for (const Bad& bad : std::vector<Bad>{
            {"", "A subcommand is required"},
            {"sites " + (folder_ / "none.pt"), "File does not exist"},
-           {"sites " + (folder_ / "text.pt"), "is no TorchScript archive"},
+           {"sites " + (folder_ / "text.pt"), "is no zip archive"},
+           {"check " + exported + " --inputs " + inputs_, "a file with the expected 'output'"},
            {"sites " + model_ + " --sites innr", "nearest: inner[0]"},
            {"sites " + model_ + " --inputs 'float31[2]'", "--inputs has to be a safetensors file"},
            {"sites " + model_ + " --inputs 'float32[2'", "--inputs has to be a safetensors file"},

@@ -29,14 +29,16 @@ struct ExportedArchive {
   static json input(const std::string& name, const json& argument) {
     return {{"name", name}, {"arg", argument}, {"kind", 1}};
   }
+  // nlohmann takes {x} for x itself.
+  static json list(const json& value) { return value.is_array() ? value : json::array({value}); }
   static json node(const std::string& target, const json& inputs, const json& outputs,
                    const std::string& module = "") {
     std::string stack = "L__self__,,Net";
     if (!module.empty())
       stack += ";L__self__" + module + "," + module + ",torch.nn.Module_" + module;
     return {{"target", target},
-            {"inputs", inputs},
-            {"outputs", outputs},
+            {"inputs", list(inputs)},
+            {"outputs", list(outputs)},
             {"metadata", {{"nn_module_stack", stack}}},
             {"name", "node_of_" + target}};
   }

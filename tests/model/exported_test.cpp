@@ -196,7 +196,7 @@ TEST_F(ExportedTest, RefusesBrokenPrograms) {
            {"/graph_module/graph/nodes", nullptr, "nodes"},
            {"/graph_module/graph/surplus", 1, "but got surplus"},
            {node + "/target", "no operator", "no operator"},
-           {node + "/target", 3, "type must be string"},
+           {node + "/target", 3, "has to be a text"},
            {node + "/inputs/0/arg", A::tensor("tanh_"), "'tanh_', which is not"},
            {node + "/inputs/0/arg", A::tensor("nothing"), "'nothing', which is not"},
            {node + "/inputs/0/arg", {{"as_tensor", {{"name", "x"}}}, {"as_int", 1}}, "a union"},

@@ -327,8 +327,8 @@ TEST(ScriptTest, RefusesBadInput) {
   expect_refused<FileError>({
       {"no file", [&] { load_script(folder / "none.pt"); }, "none.pt: cannot be opened"},
       {"no archive", [&] { load_script(folder / "text.pt"); },
-       "text.pt: is no TorchScript archive"},
-      {"cut", [&] { load_script(folder / "cut.pt"); }, "cut.pt: is no TorchScript archive"},
+       "text.pt: is no zip archive"},
+      {"cut", [&] { load_script(folder / "cut.pt"); }, "cut.pt: is no zip archive"},
   });
 }
 

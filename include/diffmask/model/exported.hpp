@@ -22,9 +22,12 @@
 namespace diffmask {
 
 /// FileError, with the entry and the reason, for a file that is no such archive, damaged or
-/// inconsistent, of another schema version, or with operators that this LibTorch lacks (all are
-/// named); ArgumentError for a model exported in training mode, or an `options.output` it lacks.
+/// inconsistent, of another schema version, exported in training mode, or with operators that this
+/// LibTorch lacks (all are named); ArgumentError where it has no output `options.output`.
 std::shared_ptr<Program> load_exported(const std::string& path, const ProgramOptions& options = {});
+
+/// Whether the archive holds an exported program; FileError where it is no archive.
+bool is_exported(const std::string& path);
 
 /// Either kind of archive, by what it holds: an exported program, or TorchScript.
 std::shared_ptr<Program> load_program(const std::string& path, const ProgramOptions& options = {});

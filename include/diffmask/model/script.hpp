@@ -27,8 +27,8 @@ namespace diffmask {
 std::shared_ptr<Program> script_model(const torch::jit::Module& module,
                                       const ProgramOptions& options = {});
 
-/// An archive written by `torch.jit.save`; FileError where it cannot be read as one, or
-/// where its code uses an operator that this LibTorch lacks (the first of them is named).
+/// An archive written by `torch.jit.save`; FileError where it cannot be read as one, or where its
+/// code uses operators that this LibTorch lacks (all are named).
 std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptions& options = {});
 
 }  // namespace diffmask
