@@ -170,7 +170,7 @@ ExportedFile read_exported(const std::string& path, c10::Device device) {
   file.entry = program_entry(archive);
   if (file.entry.empty()) {
     throw FileError(path, archive.has("serialized_exported_program.json")
-                              ? "was written by a torch before 2.8; export the model again"
+                              ? "was written by an older torch: export the model again, with 2.13"
                               : "is no exported program: it has no entry 'models/model.json'");
   }
   file.program = parse(archive, file.entry);
