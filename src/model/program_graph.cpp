@@ -33,10 +33,6 @@ std::vector<size_t> aliased_inputs(const c10::FunctionSchema& schema) {
   return aliasing(schema.arguments(), /*writes_only=*/false);
 }
 
-namespace {
-
-// `relu` for `relu_`, where there is one with the same arguments. What was written into keeps its
-// dtype and shape, also where the operator alone would give a wider one.
 Call functional_form(const c10::FunctionSchema& schema) {
   const std::string& name = schema.name();
   if (name.size() < 3 || name.back() != '_' || name[name.size() - 2] == '_') return {};
@@ -55,6 +51,8 @@ Call functional_form(const c10::FunctionSchema& schema) {
     }
   };
 }
+
+namespace {
 
 std::vector<size_t> all_of(const std::vector<Slot>& slots) {
   std::vector<size_t> numbers(slots.size());
@@ -356,15 +354,6 @@ std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
   const std::vector<Slot> slots = raw.step.outputs;
   raw_.push_back(std::move(raw));
   return slots;
-}
-
-std::vector<Slot> ProgramBuilder::add(const c10::FunctionSchema& schema, std::string name,
-                                      Call call, std::vector<Slot> inputs, size_t outputs) {
-  return add({{std::move(name), std::move(call), std::move(inputs), {}},
-              written_inputs(schema),
-              aliased_inputs(schema),
-              functional_form(schema)},
-             outputs);
 }
 
 Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs) {

@@ -67,9 +67,6 @@ class ProgramBuilder {
 
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
-  /// The same for an operator, whose schema tells what it writes.
-  std::vector<Slot> add(const c10::FunctionSchema& schema, std::string name, Call call,
-                        std::vector<Slot> inputs, size_t outputs);
   /// A step that neither writes nor shares storage.
   Slot compute(std::string name, Call call, std::vector<Slot> inputs);
   /// The tuple, list or dictionary (key, value, key, value, ...) of these elements.
@@ -92,6 +89,10 @@ class ProgramBuilder {
   std::vector<RawStep> raw_;
   std::unordered_map<std::string, int64_t> calls_;
 };
+
+/// `relu` for `relu_`, where there is one with the same arguments; else empty. What was written
+/// into keeps its dtype and shape, also where the operator alone would give a wider one.
+Call functional_form(const c10::FunctionSchema& schema);
 
 /// A schema's inputs that it writes, and those that its outputs may share storage with.
 std::vector<size_t> written_inputs(const c10::FunctionSchema& schema);

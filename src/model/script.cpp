@@ -287,10 +287,13 @@ class ScriptLowering {
     std::vector<Slot> inputs;
     for (const jit::Value* input : node.inputs()) inputs.push_back(env.at(input));
     if (fold(node, inputs, env)) return;
-    jit::Operation operation = node.getOperation();
-    const auto slots = builder_.add(
-        node.schema(), step_name(node), [operation](Stack& stack) mutable { operation(stack); },
-        std::move(inputs), node.outputs().size());
+    const c10::FunctionSchema& schema = node.schema();
+    const Call call = [operation = node.getOperation()](Stack& stack) mutable { operation(stack); };
+    const auto slots = builder_.add({{step_name(node), call, std::move(inputs), {}},
+                                     written_inputs(schema),
+                                     aliased_inputs(schema),
+                                     functional_form(schema)},
+                                    node.outputs().size());
     for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
   }
 

@@ -5,7 +5,10 @@
 #include <cmath>
 #include <thread>
 
+#include "diffmask/model/exported.hpp"
 #include "tests/bad_input.hpp"
+#include "tests/model/exported_archive.hpp"
+#include "tests/temporary_folder.hpp"
 #include "tests/training_task.hpp"
 
 namespace diffmask {
@@ -266,6 +269,38 @@ TEST_F(DiffMaskTest, RefusesBadInput) {
       {"one example", [&] { DiffMask(task_.model).fit(*one, training_options(1)); },
        "data has to be of at least two examples, one to validate on, but got 1"},
   });
+}
+
+// The pipeline does not care where a model comes from: y = mean over t of tanh(W x_t), from a file.
+TEST(DiffMaskOnProgramsTest, ExplainsAnExportedProgram) {
+  using A = ExportedArchive;
+  A archive;
+  archive.graph()["tensor_values"]["x"] =
+      A::meta({A::symbol("b"), A::symbol("t"), A::size(3)}, {A::size(15), A::size(3), A::size(1)});
+  archive.program["range_constraints"] = nlohmann::json::object();
+  archive.nodes().push_back(
+      A::node("torch.ops.aten.mean.dim",
+              {A::input("self", A::tensor("tanh_")), A::input("dim", {{"as_ints", {1}}})},
+              A::tensor("mean")));
+  archive.graph()["outputs"] = nlohmann::json::array({A::tensor("mean")});
+  archive.program["graph_module"]["signature"]["output_specs"][0]["user_output"]["arg"] =
+      A::tensor("mean");
+  const TemporaryFolder folder;
+  archive.write(folder / "net.pt2");
+  const auto model = load_program(folder / "net.pt2");
+  const at::Tensor x = at::randn({40, 5, 3}, make_generator(1));
+  const PaddedDataset data({{x, /*is_sequence=*/true}}, at::full({40}, 5, at::kLong), {},
+                           /*mask_is_input=*/false);
+  DiffMask method(model, {.sites = {"act"}});
+  const Summary summary = method.fit(data, training_options(20));
+  EXPECT_LT(summary.depths[0].validation.divergence, INFINITY);
+  const Attribution attribution = method.attribute(data.batch({0, 1}));
+  EXPECT_EQ(attribution.sites, std::vector<std::string>{"act"});
+  EXPECT_EQ(attribution.scores.sizes(), at::IntArrayRef({2, 5, 1}));
+  method.save(folder / "explainer.safetensors");
+  const auto again =
+      DiffMask::load(folder / "explainer.safetensors", load_program(folder / "net.pt2"));
+  EXPECT_TRUE(same(again.attribute(data.batch({0, 1})), attribution));
 }
 
 }  // namespace

@@ -133,6 +133,31 @@ TEST_F(ExportedTest, SwitchesGradientsOff) {
   EXPECT_TRUE(resumed("linear:input").equal(recording.output()));
 }
 
+// y = tanh(2 h), h doubled in place without gradients: for autograd, as in PyTorch, the doubling is
+// not there, so dy/dh = 1 - y^2.
+TEST_F(ExportedTest, WritesWithoutGradientsKeepHistory) {
+  const json inner = {{"inputs", json::array({A::tensor("a")})},
+                      {"outputs", json::array({A::tensor("b")})},
+                      {"nodes", json::array({A::node("torch.ops.aten.mul_.Tensor",
+                                                     {A::input("self", A::tensor("a")),
+                                                      A::input("other", {{"as_float", 2.0}})},
+                                                     A::tensor("b"))})}};
+  archive_.nodes().insert(archive_.nodes().begin() + 1,
+                          A::node("torch.ops.higher_order.wrap_with_set_grad_enabled",
+                                  {A::input("", {{"as_bool", false}}),
+                                   A::input("", {{"as_graph", {{"name", "g"}, {"graph", inner}}}}),
+                                   A::input("", A::tensor("linear"))},
+                                  A::tensor("doubled")));
+  const auto model = load(archive_);
+  const Recording recording = model->record({x_});
+  EXPECT_TRUE(recording.output().equal(at::tanh(2 * at::linear(x_, weight_))));
+  const at::Tensor leaf = recording.state("linear").clone().requires_grad_(true);
+  const at::Tensor output = model->resume(recording, "linear", leaf);
+  EXPECT_TRUE(output.equal(recording.output()));
+  const at::Tensor gradient = torch::autograd::grad({output.sum()}, {leaf})[0];
+  EXPECT_TRUE(at::allclose(gradient, 1 - output * output));
+}
+
 // Operators on sizes: each gives a number from the 4 rows of x.
 TEST_F(ExportedTest, ComputesWithSizes) {
   struct Case {

@@ -326,8 +326,7 @@ TEST(ScriptTest, RefusesBadInput) {
   });
   expect_refused<FileError>({
       {"no file", [&] { load_script(folder / "none.pt"); }, "none.pt: cannot be opened"},
-      {"no archive", [&] { load_script(folder / "text.pt"); },
-       "text.pt: is no zip archive"},
+      {"no archive", [&] { load_script(folder / "text.pt"); }, "text.pt: is no zip archive"},
       {"cut", [&] { load_script(folder / "cut.pt"); }, "cut.pt: is no zip archive"},
   });
 }
