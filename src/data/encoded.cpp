@@ -42,9 +42,10 @@ EncodedDataset::EncodedDataset(std::vector<Encoding> encodings, at::Tensor label
     const std::string name = fmt::format("encodings[{}]", i);
     require(words.size() == encoding.ids.size() && encoding.types.size() == encoding.ids.size(),
             name, "of as many ids as types and words", encoding.size());
-    const int64_t explained = options_.explain_special
-                                  ? encoding.size()
-                                  : encoding.size() - std::count(words.begin(), words.end(), kFraming);
+    const int64_t explained =
+        options_.explain_special
+            ? encoding.size()
+            : encoding.size() - std::count(words.begin(), words.end(), kFraming);
     require(explained >= 1, name, "of at least one token to explain", explained);
     has_pairs_ |= std::any_of(encoding.types.begin(), encoding.types.end(),
                               [](int64_t type) { return type != 0; });
