@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/error.hpp"
@@ -43,8 +44,10 @@ constexpr double kMargin = 0.85;
 struct Options {
   std::string data, model, rationales, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
-  int64_t epochs = 3, steps = 600, batch_size = 32, threads = 2;
-  double input_epsilon = 0.05, hidden_epsilon = 0.05, rate = 4e-3, first_share = 0.3;
+  int64_t epochs = 3, steps = 600, batch_size = 32, threads = 0;
+  double input_epsilon = 0.05, hidden_epsilon = 0.05, rate = 3e-3, first_share = 0.3,
+         multiplier = 10;
+  int64_t validations = 2;
   bool words = false, mask_special = false, stability = false, trade_off = false, dev = false;
 };
 
@@ -94,7 +97,8 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   trainer.steps = options.steps;
   trainer.batches = {.batch_size = options.batch_size, .by_length = true};
   trainer.expected_every = 2;
-  trainer.warm_up = 60;
+  trainer.warm_up = 50;
+  trainer.multiplier.initial = options.multiplier;
   trainer.gate_rate = trainer.baseline_rate = options.rate;
   trainer.final_rate = 0.05;
   if (input) {
@@ -102,7 +106,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
     trainer.first_share = options.first_share;
   }
   trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
-  trainer.validate_every = std::max<int64_t>(options.steps / 3, 1);
+  trainer.validate_every = std::max<int64_t>(options.steps / options.validations, 1);
   trainer.seed = options.seed;
   return trainer;
 }
@@ -143,16 +147,26 @@ void print(const std::string& name, const dm::MaskScore& s) {
   std::fflush(stdout);
 }
 
-// Scores every depth of an explainer and prints them; "<name>" and "random_<name>" of the report.
-void report_depths(const dm::StagedModel& model, const dm::DiffMask& method,
-                   const std::string& name, dm::RecordedBatches& data, double epsilon,
-                   uint64_t seed, json& report) {
-  const dm::Explainer& explainer = method.explainer();
-  dm::MaskScores mean;
+// A way of masking: its explainer and what it was trained to.
+struct Gating {
+  std::string name;
+  dm::Masking masking;
+  double epsilon;
+  dm::DiffMask method;
+};
+
+// Scores and prints every depth; "<name>" and "random_<name>" of the report. Sums up: hidden states
+// are masked at one depth at a time, so all depths count; an input's mask is what the last depth
+// leaves.
+dm::MaskScores report_depths(const dm::StagedModel& model, const Gating& gating,
+                             dm::RecordedBatches& data, uint64_t seed, json& report) {
+  const dm::Explainer& explainer = gating.method.explainer();
+  const std::string& name = gating.name;
+  dm::MaskScores sum;
   for (int64_t depth = 0; depth < explainer.depths(); ++depth) {
     const std::string& site = explainer.sites()[static_cast<size_t>(depth)];
     const auto scores =
-        dm::score_depth(model, explainer, depth, data, epsilon, kClasses, /*draws=*/1,
+        dm::score_depth(model, explainer, depth, data, gating.epsilon, kClasses, /*draws=*/1,
                         dm::make_generator(dm::derive_seed(seed, 200 + depth)));
     print(fmt::format("{}, {}", name, site), scores.chosen);
     print("  at random", scores.random);
@@ -162,14 +176,16 @@ void report_depths(const dm::StagedModel& model, const dm::DiffMask& method,
       row["depth"] = site;
       report[key]["depths"].push_back(row);
     }
-    mean.chosen.add(scores.chosen, 1.0 / static_cast<double>(explainer.depths()));
-    mean.random.add(scores.random, 1.0 / static_cast<double>(explainer.depths()));
+    const double weight = gating.masking == dm::Masking::hidden
+                              ? 1.0 / static_cast<double>(explainer.depths())
+                              : (depth + 1 == explainer.depths() ? 1.0 : 0.0);
+    sum.chosen.add(scores.chosen, weight);
+    sum.random.add(scores.random, weight);
   }
-  print(name + ", mean of depths", mean.chosen);
-  print("  at random", mean.random);
-  report[name]["mean"] = to_json(mean.chosen);
-  report["random_" + name]["mean"] = to_json(mean.random);
-  report[name]["epsilon"] = epsilon;
+  report[name]["summary"] = to_json(sum.chosen);
+  report["random_" + name]["summary"] = to_json(sum.random);
+  report[name]["epsilon"] = gating.epsilon;
+  return sum;
 }
 
 // The scores of each sentence. Shape: (T, depths) each.
@@ -301,7 +317,8 @@ std::vector<dm::Heatmap> pictures(const dm::Attribution& attribution,
 }
 
 int run(const Options& options) {
-  at::set_num_threads(static_cast<int>(options.threads));
+  const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
+  at::set_num_threads(options.threads > 0 ? static_cast<int>(options.threads) : cores);
   const dm::InterruptGuard guard;
   const auto callbacks = [&](const std::string& title) {
     return std::vector<dm::Callback>{dm::progress_bar(title), guard.callback()};
@@ -334,19 +351,12 @@ int run(const Options& options) {
 
   const auto model = dm::staged(net);
   const bool by_input = options.gating != "hidden", by_hidden = options.gating != "input";
-  const auto fit = [&](dm::Masking masking, uint64_t seed, const std::string& file) {
+  const auto fit = [&](dm::Masking masking, double epsilon, uint64_t seed,
+                       const std::string& file) {
     Options own = options;
     own.seed = seed;
-    const bool input = masking == dm::Masking::input;
-    return explain(own, model, training, development, masking,
-                   input ? options.input_epsilon : options.hidden_epsilon, file,
-                   callbacks(input ? "input gating" : "hidden gating"));
-  };
-  struct Gating {
-    std::string name;
-    dm::Masking masking;
-    double epsilon;
-    dm::DiffMask method;
+    return explain(own, model, training, development, masking, epsilon, file,
+                   callbacks(masking == dm::Masking::input ? "input gating" : "hidden gating"));
   };
   std::vector<Gating> gatings;
   for (const auto& [name, masking, epsilon, wanted] :
@@ -356,7 +366,7 @@ int run(const Options& options) {
     const std::string file = options.explainers.empty()
                                  ? ""
                                  : fmt::format("{}-{}.safetensors", options.explainers, name);
-    auto explained = fit(masking, options.seed, file);
+    auto explained = fit(masking, epsilon, options.seed, file);
     if (guard.interrupted()) return 130;
     report["seconds"][fmt::format("fit_{}", name)] = explained.seconds;
     gatings.push_back({name, masking, epsilon, std::move(explained.method)});
@@ -372,10 +382,15 @@ int run(const Options& options) {
              "accuracy", "macro-F1", "masked", "D", "D<=eps");
   print("original", original);
   report["original"] = {{"accuracy", original.accuracy}, {"macro_f1", original.macro_f1}};
-  {
-    dm::RecordedBatches recorded(*model, shown.data, model->site_names(), {.batch_size = 64});
-    for (const Gating& g : gatings)
-      report_depths(*model, g.method, g.name, recorded, g.epsilon, options.seed, report);
+  dm::RecordedBatches recorded(*model, shown.data, model->site_names(), {.batch_size = 64});
+  std::vector<dm::MaskScores> sums;
+  for (const Gating& g : gatings) {
+    sums.push_back(report_depths(*model, g, recorded, options.seed, report));
+  }
+  for (size_t i = 0; i < gatings.size(); ++i) {
+    fmt::print("{}: {:.1f}% masked at macro-F1 {:.3f}, at random {:.3f}, as it is {:.3f}\n",
+               gatings[i].name, 100 * sums[i].chosen.masked_share, sums[i].chosen.macro_f1,
+               sums[i].random.macro_f1, original.macro_f1);
   }
 
   for (const Gating& g : gatings) {
@@ -402,11 +417,28 @@ int run(const Options& options) {
       fmt::print("rationales, token F1: {}\n", report["rationales"].dump());
     }
     if (options.stability) {
-      const auto other = fit(g.masking, options.seed + 1, "");
+      const auto other = fit(g.masking, g.epsilon, options.seed + 1, "");
       report["stability"]["spearman_between_seeds"][g.name] =
           rank_agreement(scores, attribute_all(other.method, shown.data));
       fmt::print("Spearman between two seeds: {:.3f}\n",
                  report["stability"]["spearman_between_seeds"][g.name].get<double>());
+    }
+  }
+
+  if (options.trade_off) {
+    fmt::print("\n  {:<8} {:>8}  {:>7}  {:>8}\n", "gating", "epsilon", "masked", "macro-F1");
+    for (const Gating& g : gatings) {
+      for (const double epsilon : {0.01, 0.02, 0.05, 0.1, 0.2}) {
+        auto explained = fit(g.masking, epsilon, options.seed, "");
+        json rows;
+        const auto sum =
+            report_depths(*model, {g.name, g.masking, epsilon, std::move(explained.method)},
+                          recorded, options.seed, rows);
+        fmt::print("  {:<8} {:>8.2f}  {:>6.1f}%  {:>8.3f}\n", g.name, epsilon,
+                   100 * sum.chosen.masked_share, sum.chosen.macro_f1);
+        rows[g.name]["random"] = rows["random_" + g.name]["summary"];
+        report["trade_off"][g.name].push_back(rows[g.name]);
+      }
     }
   }
 
@@ -462,10 +494,17 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads")->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();
   app.add_flag("--words", options.words, "One gate for the sub-words of a word");
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked, too; they are kept otherwise");
+  app.add_option("--multiplier", options.multiplier, "Multipliers at the start")
+      ->capture_default_str();
+  app.add_option("--validations", options.validations, "Times that dev.txt is gone through")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--trade-off", options.trade_off,
+               "Train at epsilon 0.01, 0.02, 0.05, 0.1 and 0.2, too: six times the time");
   app.add_flag("--stability", options.stability,
                "Train with another seed, too, and compare: twice the time");
   app.add_flag("--dev", options.dev, "Report on dev.txt, to make choices, in place of test.txt");
