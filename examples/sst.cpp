@@ -46,7 +46,7 @@ struct Options {
   uint64_t seed = 0;
   int64_t epochs = 3, steps = 600, batch_size = 32, threads = 0;
   double input_epsilon = 0.05, hidden_epsilon = 0.05, rate = 3e-3, first_share = 0.3,
-         multiplier = 10;
+         multiplier = 20;
   int64_t validations = 2;
   bool words = false, mask_special = false, stability = false, trade_off = false, dev = false;
 };
@@ -98,7 +98,9 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   trainer.batches = {.batch_size = options.batch_size, .by_length = true};
   trainer.expected_every = 2;
   trainer.warm_up = 50;
+  // A multiplier that has climbed to 200 takes 200 steps to come down, with every gate open.
   trainer.multiplier.initial = options.multiplier;
+  trainer.multiplier.maximum = 3 * options.multiplier;
   trainer.gate_rate = trainer.baseline_rate = options.rate;
   trainer.final_rate = 0.05;
   if (input) {
@@ -321,7 +323,7 @@ int run(const Options& options) {
   at::set_num_threads(options.threads > 0 ? static_cast<int>(options.threads) : cores);
   const dm::InterruptGuard guard;
   const auto callbacks = [&](const std::string& title) {
-    return std::vector<dm::Callback>{dm::progress_bar(title), guard.callback()};
+    return std::vector<dm::Callback>{dm::progress_bar(title, stderr, 50), guard.callback()};
   };
   const auto tokenizer = dm::WordPiece::load(options.model);
   const Part training = read_part(options, tokenizer, "train"),
