@@ -39,15 +39,14 @@ const std::vector<std::string> kSentiments = {"very_negative", "negative", "neut
                                               "very_positive"};
 // Explainers are trained to this share of the epsilon asked for, so that what holds on the
 // sentences they were selected on holds on others, too.
-constexpr double kMargin = 0.85;
+constexpr double kMargin = 0.7;
 
 struct Options {
   std::string data, model, rationales, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
-  int64_t epochs = 3, steps = 600, batch_size = 32, threads = 0;
-  double input_epsilon = 0.05, hidden_epsilon = 0.05, rate = 3e-3, first_share = 0.3,
-         multiplier = 20;
-  int64_t validations = 2;
+  int64_t epochs = 3, steps = 400, batch_size = 16, validations = 2, threads = 0;
+  double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
+  double rate = 8e-3, first_share = 0.5, multiplier = 15, multiplier_rate = 1;
   bool words = false, mask_special = false, stability = false, trade_off = false, dev = false;
 };
 
@@ -101,6 +100,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   // A multiplier that has climbed to 200 takes 200 steps to come down, with every gate open.
   trainer.multiplier.initial = options.multiplier;
   trainer.multiplier.maximum = 3 * options.multiplier;
+  trainer.multiplier.rate = options.multiplier_rate;
   trainer.gate_rate = trainer.baseline_rate = options.rate;
   trainer.final_rate = 0.05;
   if (input) {
@@ -501,6 +501,8 @@ int main(int argc, char** argv) {
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked, too; they are kept otherwise");
   app.add_option("--multiplier", options.multiplier, "Multipliers at the start")
+      ->capture_default_str();
+  app.add_option("--multiplier-rate", options.multiplier_rate, "Their step size")
       ->capture_default_str();
   app.add_option("--validations", options.validations, "Times that dev.txt is gone through")
       ->check(CLI::PositiveNumber)
