@@ -44,7 +44,7 @@ constexpr double kMargin = 0.7;
 struct Options {
   std::string data, model, rationales, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
-  int64_t epochs = 3, steps = 400, batch_size = 16, validations = 2, threads = 0;
+  int64_t epochs = 3, steps = 600, batch_size = 16, validations = 2, threads = 0;
   double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
   double rate = 8e-3, first_share = 0.5, multiplier = 15, multiplier_rate = 1;
   bool words = false, mask_special = false, stability = false, trade_off = false, dev = false;
