@@ -17,8 +17,8 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/reviews.hpp"
-#include "diffmask/mask/masking.hpp"
 #include "diffmask/metrics/classification.hpp"
+#include "diffmask/metrics/mask_score.hpp"
 #include "diffmask/nets/gru_classifier.hpp"
 #include "diffmask/nets/weights.hpp"
 #include "diffmask/report/heatmap.hpp"
@@ -74,19 +74,7 @@ dm::TrainerOptions recipe(const Options& options, double epsilon) {
   return trainer;
 }
 
-struct Score {
-  double accuracy = 0, macro_f1 = 0, masked_share = 0, divergence = 0, within_epsilon = 0;
-
-  void add(const Score& other, double weight) {
-    accuracy += weight * other.accuracy;
-    macro_f1 += weight * other.macro_f1;
-    masked_share += weight * other.masked_share;
-    divergence += weight * other.divergence;
-    within_epsilon += weight * other.within_epsilon;
-  }
-};
-
-json to_json(const Score& s) {
+json to_json(const dm::MaskScore& s) {
   return {{"accuracy", s.accuracy},
           {"macro_f1", s.macro_f1},
           {"masked_share", s.masked_share},
@@ -94,56 +82,10 @@ json to_json(const Score& s) {
           {"within_epsilon", s.within_epsilon}};
 }
 
-void print(const std::string& name, const Score& s) {
+void print(const std::string& name, const dm::MaskScore& s) {
   fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name,
              100 * s.accuracy, s.macro_f1, 100 * s.masked_share, s.divergence,
              100 * s.within_epsilon);
-}
-
-// The classifier under given masks over a data set, batch by batch.
-using Masks = std::function<at::Tensor(const dm::RecordedBatches::Item&)>;
-
-Score score(const dm::FrozenModel& model, const dm::Explainer& explainer, int64_t depth,
-            dm::RecordedBatches& data, double epsilon, const Masks& masks) {
-  at::NoGradGuard no_grad;
-  std::vector<at::Tensor> predicted, labels, divergences, kept;
-  for (int64_t i = 0; i < data.size(); ++i) {
-    const auto item = data.at(i);
-    const at::Tensor z = masks(*item);
-    const at::Tensor output = explainer.masked_output(model, item->recording, depth, z);
-    predicted.push_back(output.argmax(1));
-    labels.push_back(item->batch.labels);
-    divergences.push_back(dm::divergence::categorical(item->recording.output(), output));
-    const at::Tensor weights = item->batch.mask.to(at::kFloat);
-    kept.push_back((z * weights).sum(1) / weights.sum(1));
-  }
-  const at::Tensor all = at::cat(predicted), truth = at::cat(labels), d = at::cat(divergences);
-  return {dm::accuracy(all, truth), dm::macro_f1(all, truth, kClasses),
-          1 - at::cat(kept).mean().item<double>(), d.mean().item<double>(),
-          d.le(epsilon).to(at::kDouble).mean().item<double>()};
-}
-
-struct Scores {
-  Score masked, random;
-};
-
-// The hard masks of a depth, and as much masked at random, the mean of five draws.
-Scores score_depth(const dm::FrozenModel& model, const dm::DiffMask& method, int64_t depth,
-                   dm::RecordedBatches& data, double epsilon, uint64_t seed) {
-  constexpr int kDraws = 5;
-  const dm::Explainer& explainer = method.explainer();
-  const auto chosen = [&](const dm::RecordedBatches::Item& item) {
-    return explainer.gates(item.recording, item.batch, {depth}, dm::Draw::hard).front().z;
-  };
-  Scores scores{score(model, explainer, depth, data, epsilon, chosen), {}};
-  const auto generator = dm::make_generator(dm::derive_seed(seed, 200 + depth));
-  for (int draw = 0; draw < kDraws; ++draw) {
-    const auto shuffled = [&](const dm::RecordedBatches::Item& item) {
-      return dm::shuffled_mask(chosen(item), item.batch.mask, generator);
-    };
-    scores.random.add(score(model, explainer, depth, data, epsilon, shuffled), 1.0 / kDraws);
-  }
-  return scores;
 }
 
 // 0..4 from very negative to very positive; words that the lexicon does not have are neither.
@@ -176,12 +118,7 @@ std::vector<dm::Heatmap> pictures(const dm::Attribution& input, const dm::Attrib
                                   const std::vector<dm::Review>& reviews,
                                   const at::Tensor& predicted, const at::Tensor& labels,
                                   int64_t count) {
-  dm::Attribution both{{},
-                       at::cat({input.scores, hidden.scores}, 2),
-                       at::cat({input.keep, hidden.keep}, 2),
-                       input.mask};
-  for (const std::string& site : input.sites) both.sites.push_back("input, " + site);
-  for (const std::string& site : hidden.sites) both.sites.push_back("hidden, " + site);
+  const auto both = dm::side_by_side({{"input", input}, {"hidden", hidden}});
   std::vector<dm::Heatmap> maps;
   for (int64_t i = 0; i < std::min<int64_t>(count, predicted.size(0)); ++i) {
     std::vector<std::string> names;
@@ -271,29 +208,30 @@ int run(const Options& options) {
   fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", "held out", "accuracy", "macro-F1",
              "masked", "D", "D<=eps");
   const at::Tensor predicted = dm::predict(forward, held_out).argmax(1);
-  const Score original{dm::accuracy(predicted, held_out.labels()),
-                       dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};
+  const dm::MaskScore original{dm::accuracy(predicted, held_out.labels()),
+                               dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};
   print("original", original);
   report["original"] = to_json(original);
   for (auto [method, name] : {std::pair{&input, "input"}, std::pair{&hidden, "hidden"}}) {
-    Scores mean;
+    dm::MaskScores mean;
     const auto sites = method->explainer().sites();
     for (size_t depth = 0; depth < sites.size(); ++depth) {
-      const Scores at_depth = score_depth(
-          *model, *method, static_cast<int64_t>(depth), recorded,
-          method == &input ? options.input_epsilon : options.hidden_epsilon, options.seed);
-      print(fmt::format("{}, {}", name, sites[depth]), at_depth.masked);
+      const auto at_depth = dm::score_depth(
+          *model, method->explainer(), static_cast<int64_t>(depth), recorded,
+          method == &input ? options.input_epsilon : options.hidden_epsilon, kClasses, /*draws=*/5,
+          dm::make_generator(dm::derive_seed(options.seed, 200 + depth)));
+      print(fmt::format("{}, {}", name, sites[depth]), at_depth.chosen);
       print("  at random", at_depth.random);
-      report["sites"][name][sites[depth]] = {{"masked", to_json(at_depth.masked)},
+      report["sites"][name][sites[depth]] = {{"masked", to_json(at_depth.chosen)},
                                              {"random", to_json(at_depth.random)}};
       // Hidden states are masked at one depth at a time; an input's mask is what the last depth
       // leaves.
       const double weight = method == &hidden ? 1.0 / static_cast<double>(sites.size())
                                               : (depth + 1 == sites.size() ? 1.0 : 0.0);
-      mean.masked.add(at_depth.masked, weight);
+      mean.chosen.add(at_depth.chosen, weight);
       mean.random.add(at_depth.random, weight);
     }
-    report[name] = to_json(mean.masked);
+    report[name] = to_json(mean.chosen);
     report[fmt::format("random_{}", name)] = to_json(mean.random);
   }
   for (const char* name : {"input", "hidden"}) {

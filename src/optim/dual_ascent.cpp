@@ -17,15 +17,21 @@ void DualAscentOptions::validate() const {
 }
 
 DualAscent::DualAscent(int64_t depths, double epsilon, DualAscentOptions options)
-    : epsilon_(epsilon), options_(options) {
+    : DualAscent(std::vector<double>(static_cast<size_t>(std::max<int64_t>(depths, 0)), epsilon),
+                 options) {}
+
+DualAscent::DualAscent(std::vector<double> epsilons, DualAscentOptions options)
+    : epsilons_(std::move(epsilons)), options_(options) {
   options_.validate();
-  require(depths >= 1, "depths", ">= 1", depths);
-  require(std::isfinite(epsilon) && epsilon > 0, "epsilon", "> 0", epsilon);
+  require(!epsilons_.empty(), "depths", ">= 1", epsilons_.size());
+  for (const double epsilon : epsilons_) {
+    require(std::isfinite(epsilon) && epsilon > 0, "epsilon", "> 0", epsilon);
+  }
   const bool softplus = options_.form == DualAscentOptions::Form::softplus;
   // The inverse of softplus, log(e^x - 1), in a form that does not overflow.
   const double start =
       softplus ? options_.initial + std::log(-std::expm1(-options_.initial)) : options_.initial;
-  values_.assign(static_cast<size_t>(depths), start);
+  values_.assign(epsilons_.size(), start);
 }
 
 double DualAscent::multiplier(int64_t depth) const {
@@ -35,8 +41,9 @@ double DualAscent::multiplier(int64_t depth) const {
 }
 
 void DualAscent::update(int64_t depth, double divergence) {
+  const double allowed = epsilon(depth);
   const double violation =
-      std::clamp((divergence - epsilon_) / epsilon_, -options_.clip, options_.clip);
+      std::clamp((divergence - allowed) / allowed, -options_.clip, options_.clip);
   double& value = values_.at(static_cast<size_t>(depth));
   const bool clamp = options_.form == DualAscentOptions::Form::clamp;
   value = std::clamp(value + options_.rate * violation, clamp ? 0.0 : -options_.maximum,

@@ -85,7 +85,7 @@ class Run {
         training_(model, training, explainer.sites(), options.batches,
                   make_generator(derive_seed(options.seed, kCut))),
         validation_(model, validation, explainer.sites(), options.batches),
-        multipliers_(explainer.depths(), options.epsilon, options.multiplier),
+        multipliers_(shares(explainer.depths(), options), options.multiplier),
         optimiser_(make_optimiser(options, explainer)) {
     if (options.lookahead) lookahead_.emplace(explainer.parameters(), *options.lookahead);
     summary_.epsilon = options.epsilon;
@@ -118,6 +118,17 @@ class Run {
   }
 
  private:
+  // eps of each depth in training.
+  static std::vector<double> shares(int64_t depths, const TrainerOptions& options) {
+    std::vector<double> epsilons(static_cast<size_t>(depths), options.epsilon);
+    for (int64_t depth = 0; depth + 1 < depths; ++depth) {
+      const double above = static_cast<double>(depth) / static_cast<double>(depths - 1);
+      epsilons[static_cast<size_t>(depth)] *=
+          options.first_share + (1 - options.first_share) * above;
+    }
+    return epsilons;
+  }
+
   static at::Tensor add(const at::Tensor& sum, const at::Tensor& term) {
     return sum.defined() ? sum + term : term;
   }
@@ -148,6 +159,10 @@ class Run {
     }
   }
 
+  int64_t draw_depth(int64_t depths) {
+    return at::randint(depths, {1}, schedule_, at::TensorOptions(at::kLong)).item<int64_t>();
+  }
+
   std::vector<int64_t> draw_depths(int64_t step) {
     const int64_t depths = explainer_.depths();
     int64_t first = 0;
@@ -155,7 +170,10 @@ class Run {
       case TrainerOptions::Schedule::all:
         break;
       case TrainerOptions::Schedule::random:
-        return {at::randint(depths, {1}, schedule_, at::TensorOptions(at::kLong)).item<int64_t>()};
+        return {draw_depth(depths)};
+      case TrainerOptions::Schedule::deepest_and_random:
+        if (depths == 1) break;
+        return {draw_depth(depths - 1), depths - 1};
       case TrainerOptions::Schedule::top_down:
         first = depths - 1 - (step - 1) * depths / options_.steps;
         break;
@@ -173,7 +191,7 @@ class Run {
     record.depths.push_back({depth, divergences.mean().item<double>(),
                              masked_mean(gates.log_keep.detach().exp(), mask).item<double>()});
     return lagrangian(penalty(gates.log_keep, mask, options_.penalty), divergences,
-                      multipliers_.multiplier(depth), options_.epsilon);
+                      multipliers_.multiplier(depth), multipliers_.epsilon(depth));
   }
 
   at::Tensor divergence(const RecordedBatches::Item& item, int64_t depth,
@@ -319,6 +337,7 @@ void TrainerOptions::validate() const {
   require(divergence != nullptr, "divergence", "a function", "none");
   require(steps >= 1, "steps", ">= 1", steps);
   require(expected_every >= 0, "expected_every", ">= 0", expected_every);
+  require(first_share > 0 && first_share <= 1, "first_share", "in (0, 1]", first_share);
   require(warm_up >= 0, "warm_up", ">= 0", warm_up);
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);
   require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);

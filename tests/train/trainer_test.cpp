@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "diffmask/attribution/diffmask.hpp"
@@ -105,7 +106,8 @@ TEST(TrainerKnownAnswerTest, FindsThePositionsThatMatter) {
 }
 
 TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
-  for (const Schedule schedule : {Schedule::all, Schedule::random, Schedule::top_down}) {
+  for (const Schedule schedule :
+       {Schedule::all, Schedule::random, Schedule::top_down, Schedule::deepest_and_random}) {
     TrainerOptions options = training_options(20);
     options.schedule = schedule;
     const auto explainer = make_explainer(task_);
@@ -124,9 +126,28 @@ TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
       const std::vector<int64_t> both = {0, 1}, deepest = {1};
       if (schedule == Schedule::all) EXPECT_EQ(depths, both);
       if (schedule == Schedule::random) EXPECT_EQ(depths.size(), 1u);
+      if (schedule == Schedule::deepest_and_random) EXPECT_EQ(depths, both) << "of two depths";
       if (schedule == Schedule::top_down) EXPECT_EQ(depths, record.step <= 10 ? deepest : both);
     }
     EXPECT_EQ(seen, (std::set<int64_t>{0, 1}));
+  }
+}
+
+TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
+  TrainerOptions options = training_options(30);
+  options.first_share = 0.25;
+  options.multiplier = {.initial = 50.0, .rate = 0.25};
+  const auto explainer = make_explainer(task_);
+  double expected[] = {50.0, 50.0};
+  const double epsilons[] = {0.25 * options.epsilon, options.epsilon};
+  for (const StepRecord& record : run(*explainer, options).history) {
+    for (const DepthStep& depth : record.depths) {
+      const double epsilon = epsilons[depth.depth];
+      const double violation = std::clamp((depth.divergence - epsilon) / epsilon, -1.0, 1.0);
+      double& multiplier = expected[depth.depth];
+      multiplier = std::clamp(multiplier + 0.25 * violation, 0.0, 200.0);
+      EXPECT_NEAR(depth.multiplier, multiplier, 1e-9);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "diffmask/data/batch.hpp"
@@ -22,6 +23,10 @@ struct Attribution {
   /// over depths (De Cao et al. 2020, section 5). Shape: (B, P).
   at::Tensor depths_survived() const { return scores.sum(2); }
 };
+
+/// The depths of several attributions of one batch in a row, a site called "<name>, <site>".
+/// ArgumentError where they are not of the same positions.
+Attribution side_by_side(const std::vector<std::pair<std::string, Attribution>>& named);
 
 class Attributor {
  public:

@@ -29,15 +29,19 @@ struct DualAscentOptions {
 class DualAscent {
  public:
   DualAscent(int64_t depths, double epsilon, DualAscentOptions options = {});
+  /// With an eps of its own for each depth.
+  explicit DualAscent(std::vector<double> epsilons, DualAscentOptions options = {});
 
   /// lambda of a depth.
   double multiplier(int64_t depth) const;
+
+  double epsilon(int64_t depth) const { return epsilons_.at(static_cast<size_t>(depth)); }
 
   /// One ascent step from the divergence D that a depth has now.
   void update(int64_t depth, double divergence);
 
  private:
-  double epsilon_;
+  std::vector<double> epsilons_;
   DualAscentOptions options_;
   std::vector<double> values_;  // lambda, or theta in the softplus form
 };

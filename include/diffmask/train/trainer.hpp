@@ -35,6 +35,9 @@ struct TrainerOptions {
     all,       ///< every depth, from one recording
     random,    ///< one drawn at random: the published way, cheaper a step
     top_down,  ///< the deepest first, one more every steps / depths steps (GraphMask)
+    /// The deepest and another one drawn at random. With input gating the deepest's gates are the
+    /// product of all, so each step trains every probe, at a third of the cost of `all`.
+    deepest_and_random,
   };
   enum class Optimiser { adam, rmsprop };
   /// What has to be within eps on the validation data: the expected gate's divergence, the hard
@@ -46,6 +49,11 @@ struct TrainerOptions {
   int64_t steps = 1500;  ///< >= 1
   Schedule schedule = Schedule::all;
   BatchOptions batches;
+
+  /// With input gating, what a depth drops is gone for those above, so one that uses up eps leaves
+  /// them nothing to drop. In training depth l has first_share + (1 - first_share) l / (depths - 1)
+  /// of eps. In (0, 1].
+  double first_share = 1.0;
 
   /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples
   /// alone may settle on equal odds everywhere, of which no hard mask can be made (docs/recipe.md).

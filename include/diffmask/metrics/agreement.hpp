@@ -1,0 +1,19 @@
+#pragma once
+/// \file
+/// How well two rankings, or two choices of words, agree.
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace diffmask {
+
+/// Spearman's rank correlation, in [-1, 1]: the correlation of the ranks, equal values sharing the
+/// mean of theirs. NaN where one of the two is constant. Shape: a, b (N) floating point, N >= 2.
+double spearman(const at::Tensor& a, const at::Tensor& b);
+
+/// F1 = 2 P R / (P + R) of what was chosen against what should have been (DeYoung et al. 2020,
+/// "token F1"); higher is better. 1 where both are empty, 0 where one is.
+double choice_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth);
+
+}  // namespace diffmask

@@ -1,0 +1,57 @@
+#include "diffmask/metrics/agreement.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/bad_input.hpp"
+
+namespace diffmask {
+namespace {
+
+at::Tensor reals(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
+
+TEST(SpearmanTest, ComparesRanksAlone) {
+  const at::Tensor a = reals({0.1, 0.4, 0.2, 0.9});
+  EXPECT_NEAR(spearman(a, a.exp() * 7), 1, 1e-12);
+  EXPECT_NEAR(spearman(a, -a), -1, 1e-12);
+  // Ranks 1 2 3 4 5 and 2 1 4 3 5: 1 - 6 * 4 / (5 * 24).
+  EXPECT_NEAR(spearman(reals({1, 2, 3, 4, 5}), reals({20, 10, 40, 30, 50})), 0.8, 1e-12);
+}
+
+TEST(SpearmanTest, GivesEqualValuesTheMeanOfTheirRanks) {
+  // Ranks 1.5 1.5 3 4 and 1 2 3 4: covariance 4.5, variances 4.5 and 5.
+  EXPECT_NEAR(spearman(reals({1, 1, 2, 3}), reals({1, 2, 3, 4})), 4.5 / std::sqrt(22.5), 1e-12);
+  EXPECT_TRUE(std::isnan(spearman(reals({1, 1}), reals({1, 2}))));
+}
+
+TEST(ChoiceF1Test, IsTheHarmonicMeanOfPrecisionAndRecall) {
+  EXPECT_NEAR(choice_f1({true, true, false, false}, {true, false, true, true}), 2 * 1.0 / 5, 1e-15);
+  EXPECT_EQ(choice_f1({true, false}, {true, false}), 1);
+  EXPECT_EQ(choice_f1({false, false}, {false, true}), 0);
+  EXPECT_EQ(choice_f1({false, false}, {false, false}), 1);
+}
+
+TEST(AgreementTest, RefusesBadInput) {
+  expect_refused({
+      {"one", [] { spearman(reals({1}), reals({1})); }, "a has to be of at least two values"},
+      {"sizes",
+       [] {
+         spearman(reals({1, 2}), reals({1, 2, 3}));
+       },
+       "b has to be of shape (2)"},
+      {"NaN",
+       [] {
+         spearman(reals({1, NAN}), reals({1, 2}));
+       },
+       "a"},
+      {"choices",
+       [] {
+         choice_f1({true}, {true, false});
+       },
+       "chosen has to be of 2 entries"},
+  });
+}
+
+}  // namespace
+}  // namespace diffmask
