@@ -3,8 +3,8 @@
 /// Texts as a tokenizer has encoded them, for encoders of the BERT family.
 ///
 ///     inputs   ids (B, T), attention mask (B, T), and types (B, T) where some text is a pair
-///     mask     (B, T): the tokens to be explained; without those that frame a text, unless asked
-///     for groups   (B, T), if asked for: the word that a token is a part of
+///     mask     (B, T): the tokens to be explained (those that frame a text only if asked for)
+///     groups   (B, T), if asked for: the word that a token is a part of
 
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/data/wordpiece.hpp"
