@@ -21,9 +21,14 @@ Inputs inputs_of(const Safetensors& file) {
   return inputs;
 }
 
-// The zoo is made by torch 2.13. Kernels differ between LibTorch versions in the last bits.
-constexpr double kTolerance = 1e-5;
 constexpr bool kHasFusedAttention = TORCH_VERSION_MAJOR >= 2;
+constexpr double kGradientTolerance = 1e-5;
+
+// The zoo is made by torch 2.13, so LibTorch 2.13 gives the same bits. Kernels differ between
+// versions in the last ones, and oneDNN's LSTM between passes with and without gradients.
+double state_tolerance(const std::string& name) {
+  return TORCH_VERSION_MAJOR >= 2 && name.rfind("lstm", 0) != 0 ? 0.0 : 1e-6;
+}
 
 double relative_difference(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return INFINITY;
@@ -37,10 +42,11 @@ std::string without_leaf(const std::string& site) { return site.substr(0, site.f
 
 // What the hooks call this state. A trace keeps of a structured output only the tensors that are
 // used, so its "layer" or "layer[0]" may be their "layer[1]".
-std::string same_state(const Safetensors& truth, const std::string& site, const at::Tensor& state) {
+std::string same_state(const Safetensors& truth, const std::string& site, const at::Tensor& state,
+                       double tolerance) {
   for (const auto& [key, value] : truth.tensors) {
     if (key.rfind("state/", 0) == 0 && without_leaf(key.substr(6)) == without_leaf(site) &&
-        relative_difference(state, value) <= 1e-5) {
+        relative_difference(state, value) <= tolerance) {
       return key.substr(6);
     }
   }
@@ -48,13 +54,13 @@ std::string same_state(const Safetensors& truth, const std::string& site, const 
 }
 
 // Every site's state, resumed output and gradient.
-void expect_agreement(const Program& model, const Safetensors& truth) {
+void expect_agreement(const Program& model, const Safetensors& truth, double tolerance) {
   const Recording recording = model.record(inputs_of(truth));
-  EXPECT_LE(relative_difference(recording.output(), truth.at("output")), kTolerance);
+  EXPECT_LE(relative_difference(recording.output(), truth.at("output")), tolerance);
   for (const Site& site : model.sites()) {
     SCOPED_TRACE(site.name);
     const at::Tensor& state = recording.state(site.name);
-    const std::string seen = same_state(truth, site.name, state);
+    const std::string seen = same_state(truth, site.name, state, tolerance);
     // Nor did they see what a trace hands out besides a module's one tensor, for its caller to
     // use.
     const bool is_extra = seen.empty() && site.name.find('[') != std::string::npos &&
@@ -68,7 +74,7 @@ void expect_agreement(const Program& model, const Safetensors& truth) {
     const at::Tensor value =
         (model.resume(recording, site.name, leaf) * truth.at("cotangent")).sum();
     const at::Tensor got = torch::autograd::grad({value}, {leaf})[0];
-    EXPECT_LE(relative_difference(got, gradient->second), kTolerance);
+    EXPECT_LE(relative_difference(got, gradient->second), kGradientTolerance);
   }
 }
 
@@ -95,11 +101,12 @@ TEST(ZooTest, AgreesWithPyTorch) {
         continue;
       }
       ++loaded;
-      expect_agreement(*model, load_safetensors(folder + name + ".safetensors"));
+      const double tolerance = state_tolerance(name);
+      expect_agreement(*model, load_safetensors(folder + name + ".safetensors"), tolerance);
       if (entry[std::string(format) + "_dynamic"].get<bool>()) {
         const Safetensors other = load_safetensors(folder + name + ".b.safetensors");
         EXPECT_LE(relative_difference(model->record(inputs_of(other)).output(), other.at("output")),
-                  kTolerance);
+                  tolerance);
       }
     }
   }
