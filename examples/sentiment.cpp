@@ -18,11 +18,11 @@
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/reviews.hpp"
 #include "diffmask/metrics/classification.hpp"
-#include "diffmask/metrics/mask_score.hpp"
 #include "diffmask/nets/gru_classifier.hpp"
 #include "diffmask/nets/weights.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
+#include "mask_scores.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -72,20 +72,6 @@ dm::TrainerOptions recipe(const Options& options, double epsilon) {
   trainer.validate_every = 100;
   trainer.seed = options.seed;
   return trainer;
-}
-
-json to_json(const dm::MaskScore& s) {
-  return {{"accuracy", s.accuracy},
-          {"macro_f1", s.macro_f1},
-          {"masked_share", s.masked_share},
-          {"divergence", s.divergence},
-          {"within_epsilon", s.within_epsilon}};
-}
-
-void print(const std::string& name, const dm::MaskScore& s) {
-  fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name,
-             100 * s.accuracy, s.macro_f1, 100 * s.masked_share, s.divergence,
-             100 * s.within_epsilon);
 }
 
 // 0..4 from very negative to very positive; words that the lexicon does not have are neither.
@@ -205,8 +191,7 @@ int run(const Options& options) {
 
   dm::RecordedBatches recorded(*model, held_out, model->site_names(), {.batch_size = 128});
   json report;
-  fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", "held out", "accuracy", "macro-F1",
-             "masked", "D", "D<=eps");
+  print_head("held out");
   const at::Tensor predicted = dm::predict(forward, held_out).argmax(1);
   const dm::MaskScore original{dm::accuracy(predicted, held_out.labels()),
                                dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};

@@ -23,11 +23,11 @@
 #include "diffmask/data/trees.hpp"
 #include "diffmask/metrics/agreement.hpp"
 #include "diffmask/metrics/classification.hpp"
-#include "diffmask/metrics/mask_score.hpp"
 #include "diffmask/nets/bert.hpp"
 #include "diffmask/nets/weights.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
+#include "mask_scores.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -132,21 +132,6 @@ Explained explain(const Options& options, const std::shared_ptr<dm::StagedModel>
   std::fflush(stdout);
   if (!file.empty()) method.save(file);
   return {std::move(method), summary.seconds};
-}
-
-json to_json(const dm::MaskScore& s) {
-  return {{"accuracy", s.accuracy},
-          {"macro_f1", s.macro_f1},
-          {"masked_share", s.masked_share},
-          {"divergence", s.divergence},
-          {"within_epsilon", s.within_epsilon}};
-}
-
-void print(const std::string& name, const dm::MaskScore& s) {
-  fmt::print("  {:<24} {:>7.1f}%  {:>8.3f}  {:>6.1f}%  {:>8.4f}  {:>7.1f}%\n", name,
-             100 * s.accuracy, s.macro_f1, 100 * s.masked_share, s.divergence,
-             100 * s.within_epsilon);
-  std::fflush(stdout);
 }
 
 // A way of masking: its explainer and what it was trained to.
@@ -380,8 +365,7 @@ int run(const Options& options) {
   report["seconds"]["forward"] = seconds_since(before);
   const dm::MaskScore original{dm::accuracy(predicted, shown.data.labels()),
                                dm::macro_f1(predicted, shown.data.labels(), kClasses), 0, 0, 1};
-  fmt::print("\n  {:<24} {:>8}  {:>8}  {:>7}  {:>8}  {:>8}\n", options.dev ? "dev" : "test",
-             "accuracy", "macro-F1", "masked", "D", "D<=eps");
+  print_head(options.dev ? "dev" : "test");
   print("original", original);
   report["original"] = {{"accuracy", original.accuracy}, {"macro_f1", original.macro_f1}};
   dm::RecordedBatches recorded(*model, shown.data, model->site_names(), {.batch_size = 64});

@@ -312,26 +312,23 @@ class ExportedLowering {
     };
   }
 
-  // Hands a step's results to the names that the node gives them; lists are taken apart.
+  // Hands a step's results to the names that the node gives them; lists are taken apart. Without
+  // results, the operator being missing, the names get a stand-in, to find what else is missing.
   void give(const Node& node, const std::vector<Slot>& results) {
+    if (results.empty()) {
+      for (const size_t output : node.outputs) graph_.values[output].slot = builder_.constant({});
+      return;
+    }
     size_t next = 0, output = 0;
     for (const json& described : node.source->at("outputs")) {
       if (output == node.outputs.size()) break;
-      Slot result = -1;
-      if (results.empty()) {  // an operator that is missing
-        result = builder_.constant({});
-      } else {
-        require(next < results.size(), "outputs", fmt::format("{}", results.size()), next + 1);
-        result = results[next++];
-      }
+      require(next < results.size(), "outputs", fmt::format("{}", results.size()), next + 1);
+      const Slot result = results[next++];
       const auto [kind, value] = only_member(described);
-      if (kind == "as_tensors" && !results.empty()) {
+      if (kind == "as_tensors") {
         for (const Slot slot : builder_.unpack(result, value.size())) {
           graph_.values[node.outputs.at(output++)].slot = slot;
         }
-      } else if (kind == "as_tensors") {
-        for (size_t i = 0; i < value.size(); ++i)
-          graph_.values[node.outputs.at(output++)].slot = result;
       } else if (kind != "as_none") {
         graph_.values[node.outputs.at(output++)].slot = result;
       }

@@ -13,6 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMajor = 8;
+constexpr int kDeepestJson = 1000;
 
 // "NAME/models/model.json" -> "NAME/"; the folder that torch puts everything in.
 std::string program_entry(const ZipArchive& archive) {
@@ -26,8 +27,14 @@ std::string program_entry(const ZipArchive& archive) {
   return found;
 }
 
+// Values are copied and shown recursively later, which deeper ones could drive off the stack.
 json parse(const ZipArchive& archive, const std::string& entry) {
-  json value = json::parse(archive.text(entry), nullptr, /*allow_exceptions=*/false);
+  const auto limit = [&](int depth, json::parse_event_t, json&) {
+    if (depth <= kDeepestJson) return true;
+    throw FileError(archive.path(), fmt::format("{}: has to nest at most {} deep, but got more",
+                                                entry, kDeepestJson));
+  };
+  json value = json::parse(archive.text(entry), limit, /*allow_exceptions=*/false);
   if (!value.is_object()) {
     throw FileError(archive.path(), fmt::format("{}: has to be a JSON object", entry));
   }

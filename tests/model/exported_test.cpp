@@ -276,7 +276,7 @@ TEST_F(ExportedTest, RefusesBrokenPrograms) {
 
 TEST_F(ExportedTest, RefusesDeepNesting) {
   json graph = {{"inputs", json::array()}, {"outputs", json::array()}, {"nodes", json::array()}};
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 50; ++i) {
     json outer = {{"inputs", json::array()}, {"outputs", json::array()}};
     outer["nodes"] = {A::node("torch.ops.higher_order.wrap_with_set_grad_enabled",
                               {A::input("", {{"as_bool", true}}),
@@ -304,6 +304,8 @@ TEST_F(ExportedTest, RefusesBadArchives) {
   entries["net/models/model.json"] = "{\"graph_module\": ";
   EXPECT_NE(problem(entries).find("net/models/model.json: has to be a JSON object"),
             std::string::npos);
+  entries["net/models/model.json"] = "{\"graph_module\": " + std::string(1'000'000, '[');
+  EXPECT_NE(problem(entries).find("nest at most 1000 deep"), std::string::npos);
   entries.erase("net/models/model.json");
   EXPECT_NE(problem(entries).find("no entry 'models/model.json'"), std::string::npos);
   entries["serialized_exported_program.json"] = "{}";
