@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "diffmask/data/batch.hpp"
+#include "diffmask/mask/fill.hpp"
+#include "diffmask/mask/positions.hpp"
+#include "diffmask/objective/target.hpp"
 
 namespace diffmask {
 
@@ -19,6 +22,16 @@ struct Attribution {
   at::Tensor keep;    ///< (B, P, D) bool: the method's own choice of what the decision needs
   at::Tensor mask;    ///< (B, P) bool: the positions that were explained
 
+  /// Before they were summed over a position's features: one tensor a site, of its state's shape.
+  /// Empty where a method has none.
+  std::vector<at::Tensor> features = {};
+  /// (B, D): what the scores leave unexplained, for methods whose scores ought to sum to something;
+  /// each says to what. Undefined for others.
+  at::Tensor gap = {};
+  /// (B, D) bool, for searches: whether `keep` is known to be best. Undefined for others.
+  at::Tensor proven = {};
+  int64_t passes = 0;  ///< rows that ran through the model, or a part of it, forward
+
   /// The depths at which a position is still needed, counted by probability: the sum of the scores
   /// over depths (De Cao et al. 2020, section 5). Shape: (B, P).
   at::Tensor depths_survived() const { return scores.sum(2); }
@@ -27,6 +40,14 @@ struct Attribution {
 /// The depths of several attributions of one batch in a row, a site called "<name>, <site>".
 /// ArgumentError where they are not of the same positions.
 Attribution side_by_side(const std::vector<std::pair<std::string, Attribution>>& named);
+
+/// What most methods have to be told.
+struct AttributionOptions {
+  std::vector<std::string> sites;     ///< the depths, in execution order; none: all of the model's
+  std::vector<Positions> positions;   ///< one for all sites, or one a site; none: sequences
+  Target target = target::predicted;  ///< the number that is explained
+  Fill fill = fill::zero;             ///< what replaces a state that is taken away
+};
 
 class Attributor {
  public:

@@ -1,0 +1,32 @@
+#pragma once
+/// \file
+/// Fills: what stands in place of a state that is taken away, where no baseline was trained.
+///
+/// A fill maps a site's name and its state h to a tensor that broadcasts against h.
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <string>
+
+namespace diffmask {
+
+using Fill = std::function<at::Tensor(const std::string& site, const at::Tensor& state)>;
+
+namespace fill {
+
+/// The zero vector.
+at::Tensor zero(const std::string& site, const at::Tensor& state);
+
+/// A tensor a site, such as mean states or the baselines that DiffMask learned. The function throws
+/// ArgumentError for a site that has none, or one that does not broadcast against the state.
+Fill given(std::map<std::string, at::Tensor> tensors);
+
+/// Another example's state of the same batch, the next in a random cyclic order; a batch of one has
+/// none, which is an ArgumentError.
+Fill other_example(at::Generator generator);
+
+}  // namespace fill
+}  // namespace diffmask
