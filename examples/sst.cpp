@@ -45,9 +45,9 @@ struct Options {
   std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
                                                                         trade_off;
   uint64_t seed = 0;
-  int64_t epochs = 3, steps = 600, batch_size = 16, validations = 2, threads = 0;
+  int64_t epochs = 3, steps = 800, batch_size = 32, threads = 0;
   double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
-  double rate = 8e-3, first_share = 0.5, multiplier = 15, multiplier_rate = 1;
+  double rate = 0.015;
   bool words = false, mask_special = false, stability = false, dev = false;
 };
 
@@ -128,18 +128,23 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   trainer.batches = {.batch_size = options.batch_size, .by_length = true};
   trainer.expected_every = 2;
   trainer.warm_up = 50;
-  // A multiplier that has climbed to 200 takes 200 steps to come down, with every gate open.
-  trainer.multiplier.initial = options.multiplier;
-  trainer.multiplier.maximum = 3 * options.multiplier;
-  trainer.multiplier.rate = options.multiplier_rate;
-  trainer.gate_rate = trainer.baseline_rate = options.rate;
+  // P parts what is worth its divergence from what is not; log-odds leave equal odds at low depths,
+  // of which no hard mask can be made (docs/recipe.md).
+  trainer.penalty = {.form = dm::PenaltyOptions::Form::expected_l0, .scale = 1.0};
+  // Input gates multiply over depths, so theirs is moved with more care.
+  trainer.multiplier = {.initial = input ? 10.0 : 5.0,
+                        .rate = input ? 0.1 : 0.3,
+                        .proportional = input ? 15.0 : 10.0,
+                        .smoothing = input ? 0.8 : 0.9,
+                        .maximum = 60};
+  trainer.gate_rate = trainer.baseline_rate = options.rate * (input ? 0.5 : 1.0);
   trainer.final_rate = 0.05;
   if (input) {
     trainer.schedule = dm::TrainerOptions::Schedule::deepest_and_random;
-    trainer.first_share = options.first_share;
+    trainer.first_share = 0.5;
   }
   trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
-  trainer.validate_every = std::max<int64_t>(options.steps / options.validations, 1);
+  trainer.validate_every = options.steps;                   // dear: all depths over dev.txt
   return trainer;
 }
 
@@ -231,9 +236,12 @@ class Experiment {
 
   // What is trained is saved, if it is to be, though a run is stopped.
   dm::DiffMask fit(dm::Masking masking, double epsilon, uint64_t seed) {
-    dm::DiffMask method(model_,
-                        {.masking = masking, .probe = {.hidden_size = 128, .layer_norm = true}});
     const bool input = masking == dm::Masking::input;
+    // Open enough to begin within eps, not so open that the penalty's gradient is gone.
+    dm::DiffMask method(
+        model_,
+        {.masking = masking,
+         .probe = {.hidden_size = 128, .initial_bias = input ? 3.0 : 2.0, .layer_norm = true}});
     auto trainer = recipe(options_, masking, epsilon);
     trainer.seed = seed;
     const auto summary = method.fit(corpus_.training.data, corpus_.development.data, trainer,
@@ -438,9 +446,6 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Sentences a step")->capture_default_str();
   app.add_option("--rate", options.rate, "Step size of the explainers")->capture_default_str();
-  app.add_option("--first-share", options.first_share,
-                 "Share of epsilon that input gating may use at the first depth in training")
-      ->capture_default_str();
   app.add_option("--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs")
       ->capture_default_str();
   app.add_option("--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states")
@@ -449,13 +454,6 @@ int main(int argc, char** argv) {
   app.add_flag("--words", options.words, "One gate for the sub-words of a word");
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked, too; they are kept otherwise");
-  app.add_option("--multiplier", options.multiplier, "Multipliers at the start")
-      ->capture_default_str();
-  app.add_option("--multiplier-rate", options.multiplier_rate, "Their step size")
-      ->capture_default_str();
-  app.add_option("--validations", options.validations, "Times that dev.txt is gone through")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
   app.add_option("--trade-off", options.trade_off,
                  "Train at epsilon 0.01, 0.02, 0.05, 0.1 and 0.2, too, and write their chart here, "
                  "as SVG: six times the time");

@@ -174,6 +174,11 @@ class Run {
       case TrainerOptions::Schedule::deepest_and_random:
         if (depths == 1) break;
         return {draw_depth(depths - 1), depths - 1};
+      case TrainerOptions::Schedule::bottom_up: {
+        const int64_t newest = std::min((step - 1) * 2 * depths / options_.steps, depths - 1);
+        if (newest == 0) return {0};
+        return {draw_depth(newest), newest};
+      }
       case TrainerOptions::Schedule::top_down:
         first = depths - 1 - (step - 1) * depths / options_.steps;
         break;

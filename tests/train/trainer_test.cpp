@@ -106,8 +106,8 @@ TEST(TrainerKnownAnswerTest, FindsThePositionsThatMatter) {
 }
 
 TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
-  for (const Schedule schedule :
-       {Schedule::all, Schedule::random, Schedule::top_down, Schedule::deepest_and_random}) {
+  for (const Schedule schedule : {Schedule::all, Schedule::random, Schedule::top_down,
+                                  Schedule::deepest_and_random, Schedule::bottom_up}) {
     TrainerOptions options = training_options(20);
     options.schedule = schedule;
     const auto explainer = make_explainer(task_);
@@ -123,10 +123,11 @@ TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
       std::vector<int64_t> depths;
       for (const DepthStep& depth : record.depths) depths.push_back(depth.depth);
       seen.insert(depths.begin(), depths.end());
-      const std::vector<int64_t> both = {0, 1}, deepest = {1};
+      const std::vector<int64_t> both = {0, 1}, deepest = {1}, lowest = {0};
       if (schedule == Schedule::all) EXPECT_EQ(depths, both);
       if (schedule == Schedule::random) EXPECT_EQ(depths.size(), 1u);
       if (schedule == Schedule::deepest_and_random) EXPECT_EQ(depths, both) << "of two depths";
+      if (schedule == Schedule::bottom_up) EXPECT_EQ(depths, record.step <= 5 ? lowest : both);
       if (schedule == Schedule::top_down) EXPECT_EQ(depths, record.step <= 10 ? deepest : both);
     }
     EXPECT_EQ(seen, (std::set<int64_t>{0, 1}));
