@@ -101,7 +101,8 @@ class Walk {
   Stack references_;
 };
 
-// The target's own multipliers: its mean gradient between the two outputs, exact where it is linear.
+// The target's own multipliers: its mean gradient between the two outputs, exact where it is
+// linear.
 at::Tensor target_multipliers(const Target& target, const at::Tensor& output,
                               const at::Tensor& reference) {
   const auto [nodes, weights] = gauss_legendre(8);

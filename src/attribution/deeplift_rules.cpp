@@ -43,7 +43,8 @@ at::Tensor total(const at::Tensor& means, int64_t dim) {
 
 // Both are what the Rescale rule gives for softmax and its logarithm taken apart into exponentials
 // and their sum: with L the logarithmic mean, d lse = sum_j L_j dx_j / sum_j L_j.
-at::Tensor softmax(const at::Tensor& p, const at::Tensor& p0, const at::Tensor& given, int64_t dim) {
+at::Tensor softmax(const at::Tensor& p, const at::Tensor& p0, const at::Tensor& given,
+                   int64_t dim) {
   const at::Tensor mean = logarithmic_mean(p, p0), weighted = mean * given;
   return weighted - mean / total(mean, dim) * weighted.sum(dim, true);
 }
@@ -124,7 +125,8 @@ Tensors attention(const Difference& d, const at::Tensor& given) {
   for (const at::Tensor& varying : d.operation.varying) {
     at::Tensor sum = at::zeros_like(varying);
     for (size_t i = 0; i < 3; ++i) {
-      if (d.operation.inputs[i].toTensor().is_same(varying)) sum = sum + reduced(shares[i], varying);
+      if (d.operation.inputs[i].toTensor().is_same(varying))
+        sum = sum + reduced(shares[i], varying);
     }
     result.push_back(sum);
   }
@@ -154,7 +156,8 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
   switch (kind) {
     case Kind::move:
     case Kind::linear:
-    case Kind::batch_norm: return operation.gradients(given);
+    case Kind::batch_norm:
+      return operation.gradients(given);
     case Kind::affine:
     case Kind::product:
       return single ? operation.gradients(given) : mean_gradient(d, given, 1);
@@ -174,14 +177,17 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
       if (!single) break;
       return {layer_norm(d, given[0])};
     case Kind::maximum:
-    case Kind::minimum: return maximum(d, given, kind == Kind::minimum);
+    case Kind::minimum:
+      return maximum(d, given, kind == Kind::minimum);
     case Kind::quotient:
       return single && operation.inputs[0].isTensor() &&
                      operation.inputs[0].toTensor().is_same(operation.varying[0])
                  ? operation.gradients(given)
                  : quotient(d, given[0]);
-    case Kind::attention: return attention(d, given[0]);
-    case Kind::unknown: break;
+    case Kind::attention:
+      return attention(d, given[0]);
+    case Kind::unknown:
+      break;
   }
   return mean_gradient(d, given, kPoints);
 }
@@ -202,7 +208,8 @@ at::Tensor reveal_cancel(const Difference& below, const std::vector<Operation>& 
     return activation.operation.at({x}).outputs[0].detach();
   };
   const at::Tensor& x0 = activation.references[0];
-  const at::Tensor y0 = f(x0), y_plus = f(x0 + plus), y_minus = f(x0 + minus), y = f(x0 + minus + plus);
+  const at::Tensor y0 = f(x0), y_plus = f(x0 + plus), y_minus = f(x0 + minus),
+                   y = f(x0 + minus + plus);
   const auto part = [&](const at::Tensor& dy, const at::Tensor& dx) {
     const auto at_x = [&] { return activation.operation.gradients({at::ones_like(dx)})[0]; };
     at::Tensor m = given * slope(dy, dx, x0, at_x);

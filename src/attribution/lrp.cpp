@@ -29,12 +29,12 @@ void validate(const LrpEntry& entry) {
   require(rule.epsilon > 0, "epsilon", "> 0", rule.epsilon);
   require(rule.gamma >= 0, "gamma", ">= 0", rule.gamma);
   require(rule.beta >= 0, "beta", ">= 0", rule.beta);
-  const bool for_weights =
-      rule.kind != LrpRule::Kind::identity && rule.kind != LrpRule::Kind::stop;
+  const bool for_weights = rule.kind != LrpRule::Kind::identity && rule.kind != LrpRule::Kind::stop;
   require(for_weights || !entry.operators.empty(), "operators",
           "named by an entry with the rules identity or stop", "none");
   if (rule.kind != LrpRule::Kind::z_box) return;
-  require(rule.low.defined() && rule.high.defined(), "low and high", "defined", "undefined tensors");
+  require(rule.low.defined() && rule.high.defined(), "low and high", "defined",
+          "undefined tensors");
   require(rule.low.le(rule.high).all().item<bool>(), "low", "<= high", "more");
 }
 
@@ -89,7 +89,8 @@ Attribution Lrp::attribute(const Batch& given) const {
   const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& relevances) {
     std::vector<Tape::Share> shares;
     const auto amounts = relevance(operation, relevances, table(operation), lrp_);
-    for (size_t i = 0; i < amounts.size(); ++i) shares.push_back({operation.varying[i], amounts[i]});
+    for (size_t i = 0; i < amounts.size(); ++i)
+      shares.push_back({operation.varying[i], amounts[i]});
     return shares;
   };
   const std::vector<at::Tensor> features = pass.tape().walk(start, pass.slots(), {}, rule);

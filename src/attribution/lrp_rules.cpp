@@ -22,14 +22,18 @@ class Weighted {
 
   at::Tensor operator()(const at::Tensor& output) const {
     switch (rule_.kind) {
-      case LrpRule::Kind::gamma: return gamma(output);
-      case LrpRule::Kind::alpha_beta: return alpha_beta();
-      case LrpRule::Kind::z_box: return z_box();
+      case LrpRule::Kind::gamma:
+        return gamma(output);
+      case LrpRule::Kind::alpha_beta:
+        return alpha_beta();
+      case LrpRule::Kind::z_box:
+        return z_box();
       case LrpRule::Kind::flat: {
         const at::Tensor ones = at::ones_like(w_);
         return affine_.backward(ones, share(affine_.forward(at::ones_like(x_), ones)));
       }
-      default: return x_ * affine_.backward(w_, share(output));
+      default:
+        return x_ * affine_.backward(w_, share(output));
     }
   }
 
@@ -69,8 +73,8 @@ class Weighted {
   at::Tensor z_box() const {
     const at::Tensor low = rule_.low.to(x_.options()).expand_as(x_).contiguous();
     const at::Tensor high = rule_.high.to(x_.options()).expand_as(x_).contiguous();
-    const at::Tensor part =
-        share(affine_.forward(x_, w_) - affine_.forward(low, up(w_)) - affine_.forward(high, down(w_)));
+    const at::Tensor part = share(affine_.forward(x_, w_) - affine_.forward(low, up(w_)) -
+                                  affine_.forward(high, down(w_)));
     return x_ * affine_.backward(w_, part) - low * affine_.backward(up(w_), part) -
            high * affine_.backward(down(w_), part);
   }
@@ -197,10 +201,14 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
   switch (kind) {
     case Kind::move:
     case Kind::maximum:
-    case Kind::minimum: return operation.gradients(given);
-    case Kind::linear: return linear(operation, given[0], options);
-    case Kind::affine: return halves(proportional(operation, given[0], options.epsilon));
-    case Kind::product: return product(operation, given[0]);
+    case Kind::minimum:
+      return operation.gradients(given);
+    case Kind::linear:
+      return linear(operation, given[0], options);
+    case Kind::affine:
+      return halves(proportional(operation, given[0], options.epsilon));
+    case Kind::product:
+      return product(operation, given[0]);
     case Kind::quotient:
       if (operation.varying.size() > 1 && !operation.repeated) {
         return {reduced(given[0], operation.varying[0])};
@@ -208,13 +216,15 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
       return identity(operation, given[0]);
     case Kind::elementwise:
     case Kind::batch_norm:
-    case Kind::layer_norm: return identity(operation, given[0]);
+    case Kind::layer_norm:
+      return identity(operation, given[0]);
     case Kind::softmax:
       return {softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
                       operation.inputs[1].toInt(), options.rest)};
     case Kind::log_softmax:
     case Kind::attention:
-    case Kind::unknown: break;
+    case Kind::unknown:
+      break;
   }
   no_rule(operation, "rule");
 }

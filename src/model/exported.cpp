@@ -298,11 +298,12 @@ class ExportedLowering {
     Call call = [op = *op](Stack& stack) { op.callBoxed(&stack); };
     // A write without gradients leaves its value's history as it is. So it is made into a copy,
     // which has that history; the functional form would have none.
-    give(node, builder_.add({{step, with_gradients(node, std::move(call)), std::move(inputs), {}, name},
-                             written_inputs(schema),
-                             aliased_inputs(schema),
-                             node.gradients ? Call() : functional_form(schema)},
-                            schema.returns().size()));
+    give(node,
+         builder_.add({{step, with_gradients(node, std::move(call)), std::move(inputs), {}, name},
+                       written_inputs(schema),
+                       aliased_inputs(schema),
+                       node.gradients ? Call() : functional_form(schema)},
+                      schema.returns().size()));
   }
 
   static Call with_gradients(const Node& node, Call call) {

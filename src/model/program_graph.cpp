@@ -370,11 +370,9 @@ std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
 
 Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs,
                              std::string operation) {
-  return add({{std::move(name), std::move(call), std::move(inputs), {}, std::move(operation)},
-              {},
-              {},
-              {}},
-             1)[0];
+  return add(
+      {{std::move(name), std::move(call), std::move(inputs), {}, std::move(operation)}, {}, {}, {}},
+      1)[0];
 }
 
 Slot ProgramBuilder::construct(const c10::TypePtr& type, std::vector<Slot> elements) {

@@ -26,7 +26,7 @@ struct Step {
   Call call;
   std::vector<Slot> inputs, outputs;
   std::string operation = {};  // for rules: "aten::linear", also where the source has "linear_"
-  std::string module = {};     // the call of a module that it is part of: "encoder.0", "encoder.0#1"
+  std::string module = {};  // the call of a module that it is part of: "encoder.0", "encoder.0#1"
 
   /// Calls it, naming it in errors; leaves one value an output on the stack.
   void run(Stack& stack) const;

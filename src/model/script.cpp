@@ -368,7 +368,7 @@ class ScriptLowering {
       std::vector<Slot> elements;
       for (const jit::Value* input : node.inputs()) elements.push_back(env.at(input));
       env[node.output()] = construct(node.output()->type(), elements);
-    } else if (kind == prim::TupleUnpack) {
+    } else if (kind == prim::TupleUnpack || kind == prim::ListUnpack) {
       const auto slots = builder_.unpack(env.at(node.input()), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {

@@ -98,7 +98,8 @@ Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Sl
   }
   std::vector<bool> needed(values_.size(), false), is_root(needed), runs(graph.steps.size(), false);
   needed[static_cast<size_t>(graph.output)] = true;
-  for (const Slot root : roots) needed[static_cast<size_t>(root)] = is_root[static_cast<size_t>(root)] = true;
+  for (const Slot root : roots)
+    needed[static_cast<size_t>(root)] = is_root[static_cast<size_t>(root)] = true;
   for (size_t i = graph.steps.size(); i-- > 0;) {
     const Step& step = graph.steps[i];
     runs[i] = std::any_of(step.outputs.begin(), step.outputs.end(),

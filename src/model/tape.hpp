@@ -81,7 +81,7 @@ class Tape {
     at::Tensor output, leaf;
   };
   Stack values_;
-  std::vector<std::vector<Made>> made_;  // by step
+  std::vector<std::vector<Made>> made_;                       // by step
   std::unordered_map<const c10::TensorImpl*, size_t> maker_;  // of a leaf: the step
 };
 

@@ -7,8 +7,8 @@
 ///     R = y . dt/dy at the output y, of the target t: a logit itself, where that is the target
 ///     R_i = sum_k R_(i <- k),  handed from each operator's outputs k to its inputs i by a rule
 ///
-/// The rules of operators with weights, z_k = sum_i x_i w_ik + b_k, are chosen by a table; the first
-/// entry that fits counts. What has no weights has one rule:
+/// The rules of operators with weights, z_k = sum_i x_i w_ik + b_k, are chosen by a table; the
+/// first entry that fits counts. What has no weights has one rule:
 ///
 ///     view, cat, index, ...       relevance moves with the elements; max pooling: to the winner
 ///     y_i = f(x_i), layer norm, batch norm   R_x = R_y (AttnLRP, Achtibat et al. 2024, prop. 3.4)
@@ -32,8 +32,8 @@ namespace diffmask {
 struct LrpRule {
   enum class Kind { epsilon, gamma, alpha_beta, z_box, flat, identity, stop };
   Kind kind = Kind::epsilon;
-  double epsilon = 1e-6;        ///< > 0, small beside z
-  double gamma = 0, beta = 0;   ///< >= 0
+  double epsilon = 1e-6;           ///< > 0, small beside z
+  double gamma = 0, beta = 0;      ///< >= 0
   at::Tensor low = {}, high = {};  ///< of z_box
 };
 
@@ -42,8 +42,8 @@ namespace lrp {
 /// x_i w_ik R_k / z_k; with epsilon -> 0 it is LRP-0.
 LrpRule epsilon(double epsilon = 1e-6);
 
-/// As epsilon with w + gamma w+ in place of w where x_i > 0, w + gamma w- where x_i < 0; where z_k <
-/// 0 the other way round (Montavon et al. 2019; with signs: Andeol et al. 2021).
+/// As epsilon with w + gamma w+ in place of w where x_i > 0, w + gamma w- where x_i < 0; where z_k
+/// < 0 the other way round (Montavon et al. 2019; with signs: Andeol et al. 2021).
 LrpRule gamma(double gamma = 0.25);
 
 /// (1 + beta) times the share in terms above 0, minus beta times that in those below (alpha = 1 +
