@@ -10,21 +10,39 @@ namespace {
 
 namespace tracer = torch::jit::tracer;
 
+// Records what this thread calls while it lives. (tracer::trace would also clean the graph, and
+// knows no node that marks a site.)
+class Tracing {
+ public:
+  Tracing() { tracer::setTracingState(state_); }
+  ~Tracing() { tracer::setTracingState(nullptr); }
+  Tracing(const Tracing&) = delete;
+
+  torch::jit::Graph& graph() const { return *state_->graph; }
+
+ private:
+  std::shared_ptr<tracer::TracingState> state_ = std::make_shared<tracer::TracingState>();
+};
+
 // Marks each state in the trace. What is handed back is another tensor of the same storage, so that
 // what reads the state past the tap is known from what reads the site.
 class TracingTap : public Tap {
  public:
+  explicit TracingTap(torch::jit::Graph& graph) : graph_(graph) {}
+
   at::Tensor operator()(const std::string& site, const at::Tensor& state) override {
-    auto& graph = *tracer::getTracingState()->graph;
-    torch::jit::Node* node = graph.create(traced_site(), {tracer::getValueTrace(state)});
+    torch::jit::Node* node = graph_.create(traced_site(), {tracer::getValueTrace(state)});
     node->s_(c10::attr::name, site);
-    graph.insertNode(node);
+    graph_.insertNode(node);
     const auto go_on = tracer::pauseTracing();
     at::Tensor marked = state.detach();
     go_on();
     tracer::setValueTrace(marked, node->output());
     return marked;
   }
+
+ private:
+  torch::jit::Graph& graph_;
 };
 
 }  // namespace
@@ -32,31 +50,32 @@ class TracingTap : public Tap {
 std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
   const at::NoGradGuard no_grad;
   const auto own = tensors();
-  const auto forward = [&](const torch::jit::Stack& values) {
-    const tracer::NoWarn for_these_inputs_only;
-    for (const auto& [name, tensor] : own) {
-      tracer::setValueTrace(tensor, tracer::getTracingState()->graph->addInput());
-    }
-    Inputs given;
-    for (const c10::IValue& value : values) given.push_back(value.toTensor());
-    TracingTap tap;
-    Pass pass{given, tap, /*resumed=*/false, sites_, nullptr};
-    return torch::jit::Stack{run(pass)};
-  };
-  torch::jit::Stack stack;
-  for (const at::Tensor& input : inputs) stack.emplace_back(input.detach().clone());
-  const auto unnamed = [](const at::Tensor&) { return std::string(); };
-  const auto traced = tracer::trace(std::move(stack), forward, unnamed);
+  Inputs given;
+  for (const at::Tensor& input : inputs) given.push_back(input.detach().clone());
 
   ProgramBuilder builder;
   std::vector<Slot> slots;
-  for (size_t i = 0; i < inputs.size(); ++i) slots.push_back(builder.input(fmt::format("{}", i)));
+  const Tracing tracing;
+  const tracer::NoWarn for_these_inputs_only;
+  for (size_t i = 0; i < given.size(); ++i) {
+    tracer::setValueTrace(given[i], tracing.graph().addInput());
+    slots.push_back(builder.input(fmt::format("{}", i)));
+  }
   for (const auto& [name, tensor] : own) {
+    tracer::setValueTrace(tensor, tracing.graph().addInput());
+    const auto go_on = tracer::pauseTracing();
     builder.own(name, tensor);
     slots.push_back(builder.constant(tensor.detach()));
+    go_on();
   }
-  const Slot output = lower_graph(builder, *traced.first->graph, slots);
-  return std::make_shared<Program>(builder.finish(output));
+  TracingTap tap(tracing.graph());
+  Pass pass{given, tap, /*resumed=*/false, sites_, nullptr};
+  tracing.graph().registerOutput(tracer::getValueTrace(run(pass)));
+  const auto stop = tracer::pauseTracing();
+  const Slot output = lower_graph(builder, tracing.graph(), slots);
+  auto program = std::make_shared<Program>(builder.finish(output));
+  stop();
+  return program;
 }
 
 }  // namespace diffmask

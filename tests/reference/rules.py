@@ -4,7 +4,8 @@
 
 vgg: a VGG-like network; relevance of its input by Zennit 0.5 (epsilon, gamma, alpha-beta, z^B).
 mlp, cnn: multipliers x (input - baseline) of their input by Captum 0.9's DeepLift. The cnn uses one
-ReLU module twice, which Captum refuses, so Captum gets a copy with two.
+ReLU module twice, which Captum refuses, so Captum gets a copy with two. It has no max pooling:
+Captum's scores do not add up there, unless the baseline is zero.
 bert: a small BERT classifier with random weights, traced and exported; no values.
 
 Each NAME.ts or NAME.pt2 comes with NAME.safetensors. Packages: torch, transformers, and without
@@ -54,7 +55,7 @@ class Cnn(torch.nn.Module):
     def __init__(self, separate):
         super().__init__()
         self.conv1, self.conv2 = torch.nn.Conv2d(2, 6, 3, padding=1), torch.nn.Conv2d(6, 6, 3)
-        self.pool, self.head = torch.nn.MaxPool2d(2), torch.nn.Linear(24, 4)
+        self.pool, self.head = torch.nn.AvgPool2d(2), torch.nn.Linear(24, 4)
         self.relu = torch.nn.ReLU()
         self.relu2 = torch.nn.ReLU() if separate else self.relu
 
@@ -142,7 +143,8 @@ def main():
     separate, shared = Cnn(True).eval(), Cnn(False).eval()
     shared.load_state_dict(separate.state_dict())
     x = torch.randn(6, 2, 8, 8)
-    save(folder, "cnn", shared, (x,), deeplift_values(separate, x, torch.zeros_like(x)))
+    baseline = torch.randn(1, 2, 8, 8).expand_as(x)
+    save(folder, "cnn", shared, (x,), deeplift_values(separate, x, baseline))
 
     fused, eager = Bert("sdpa").eval(), Bert("eager").eval()
     with torch.no_grad():

@@ -16,9 +16,9 @@
 ///     max pooling             what grew goes to the winner at h, what shrank to the winner at b
 ///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
 ///
-/// Captum 0.9 agrees for affine layers, activations and max pooling. For softmax it subtracts the
-/// multipliers' mean over the whole batch, and it leaves products and layer norm at h's gradient:
-/// its scores do not add up there, these do.
+/// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
+/// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient, and
+/// its max pooling misses with references other than zero: its scores do not add up there.
 
 #include <memory>
 
