@@ -70,10 +70,16 @@ std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
   }
   TracingTap tap(tracing.graph());
   Pass pass{given, tap, /*resumed=*/false, sites_, nullptr};
-  tracing.graph().registerOutput(tracer::getValueTrace(run(pass)));
+  const at::Tensor result = run(pass);
+  tracing.graph().registerOutput(tracer::getValueTrace(result));
   const auto stop = tracer::pauseTracing();
   const Slot output = lower_graph(builder, tracing.graph(), slots);
   auto program = std::make_shared<Program>(builder.finish(output));
+  // What a forward writes past LibTorch's operators, as at::tensor does, is not in a trace.
+  if (!program->record(inputs).output().equal(result)) {
+    throw Error("the model cannot be traced: its trace gives another output, as where a forward "
+                "makes tensors of numbers (at::tensor) or the output is NaN");
+  }
   stop();
   return program;
 }

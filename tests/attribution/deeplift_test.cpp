@@ -134,7 +134,7 @@ TEST(DeepLiftTest, RescaleSeesThroughSaturation) {
 // The paper's section 3.5.3: min(a, b) = a - relu(a - b), for which a and b are both needed.
 TEST(DeepLiftTest, RevealCancelSharesAMinimum) {
   const auto f = [](const at::Tensor& x) {
-    const at::Tensor difference = at::linear(x.flatten(1), at::tensor({1.0f, -1.0f}).view({1, 2}));
+    const at::Tensor difference = at::linear(x.flatten(1), torch::tensor({1.0f, -1.0f}).view({1, 2}));
     return x.select(1, 0) - at::relu(difference);
   };
   const Batch batch = batch_of(at::tensor({3.0f, 1.0f}).view({1, 2, 1}));

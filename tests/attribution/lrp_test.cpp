@@ -12,10 +12,12 @@ namespace {
 
 const AttributionOptions kOneNumber{.target = target::scalar};
 
+at::Tensor numbers(const std::vector<double>& values) { return torch::tensor(values, at::kDouble); }
+
 // y = w x + b of two positions with a number each: x = (2, -1), w = (3, 4), b = 1, so y = 3.
 at::Tensor of_two(const LrpRule& rule, LrpOptions::Rest rest = LrpOptions::Rest::lost) {
   const auto f = [](const at::Tensor& x) {
-    return at::linear(x.flatten(1), at::tensor({3.0, 4.0}).view({1, 2}), at::tensor({1.0}));
+    return at::linear(x.flatten(1), numbers({3, 4}).view({1, 2}), numbers({1}));
   };
   const Batch batch = batch_of(at::tensor({2.0, -1.0}).view({1, 2, 1}));
   const Lrp method(model_of(f), kOneNumber, {.rules = {{.rule = rule}}, .rest = rest});
