@@ -88,6 +88,8 @@ at::Tensor target_gradient(const Target& target, const at::Tensor& output,
   return torch::autograd::grad({value.sum()}, {leaf})[0];
 }
 
-at::Tensor row_sums(const at::Tensor& values) { return values.reshape({values.size(0), -1}).sum(1); }
+at::Tensor row_sums(const at::Tensor& values) {
+  return values.reshape({values.size(0), -1}).sum(1);
+}
 
 }  // namespace diffmask

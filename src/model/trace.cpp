@@ -77,8 +77,9 @@ std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
   auto program = std::make_shared<Program>(builder.finish(output));
   // What a forward writes past LibTorch's operators, as at::tensor does, is not in a trace.
   if (!program->record(inputs).output().equal(result)) {
-    throw Error("the model cannot be traced: its trace gives another output, as where a forward "
-                "makes tensors of numbers (at::tensor) or the output is NaN");
+    throw Error(
+        "the model cannot be traced: its trace gives another output, as where a forward "
+        "makes tensors of numbers (at::tensor) or the output is NaN");
   }
   stop();
   return program;

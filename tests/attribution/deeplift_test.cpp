@@ -20,7 +20,8 @@ AttributionOptions to_one_number() {
 }
 
 at::Tensor layer(const at::Tensor& x, uint64_t seed) {
-  return at::linear(x, random_tensor({kFeatures, kFeatures}, seed), random_tensor({kFeatures}, seed + 100));
+  return at::linear(x, random_tensor({kFeatures, kFeatures}, seed),
+                    random_tensor({kFeatures}, seed + 100));
 }
 
 at::Tensor weighted_sum(const at::Tensor& x) {
@@ -59,17 +60,20 @@ std::vector<Net> nets() {
        }},
       {"layer norm",
        [](const at::Tensor& x) {
-         return at::layer_norm(x, {kFeatures}, random_tensor({kFeatures}, 3), random_tensor({kFeatures}, 4));
+         return at::layer_norm(x, {kFeatures}, random_tensor({kFeatures}, 3),
+                               random_tensor({kFeatures}, 4));
        }},
       {"max pooling", [](const at::Tensor& x) { return at::max_pool1d(x, 2, 1); }},
       {"the largest of two", [](const at::Tensor& x) { return at::maximum(x, layer(x, 3)); }},
       {"the smallest", [](const at::Tensor& x) { return x.amin({1}); }},
-      {"a list", [](const at::Tensor& x) {
+      {"a list",
+       [](const at::Tensor& x) {
          const auto parts = x.chunk(2, 2);
          return at::cat({parts[0] * parts[1], at::tanh(parts[0])}, 2);
        }},
       // The mean gradient of an operator that has no rule: complete but for the quadrature.
-      {"another operator", [](const at::Tensor& x) { return at::cumprod(at::sigmoid(x), 1); }, 1e-6},
+      {"another operator", [](const at::Tensor& x) { return at::cumprod(at::sigmoid(x), 1); },
+       1e-6},
   };
 }
 
@@ -134,7 +138,8 @@ TEST(DeepLiftTest, RescaleSeesThroughSaturation) {
 // The paper's section 3.5.3: min(a, b) = a - relu(a - b), for which a and b are both needed.
 TEST(DeepLiftTest, RevealCancelSharesAMinimum) {
   const auto f = [](const at::Tensor& x) {
-    const at::Tensor difference = at::linear(x.flatten(1), torch::tensor({1.0f, -1.0f}).view({1, 2}));
+    const at::Tensor difference =
+        at::linear(x.flatten(1), torch::tensor({1.0f, -1.0f}).view({1, 2}));
     return x.select(1, 0) - at::relu(difference);
   };
   const Batch batch = batch_of(at::tensor({3.0f, 1.0f}).view({1, 2, 1}));
@@ -143,7 +148,8 @@ TEST(DeepLiftTest, RevealCancelSharesAMinimum) {
     return DeepLift(model_of(f), options, {activation}).attribute(batch).scores.flatten();
   };
   EXPECT_TRUE(scores(DeepLiftOptions::Activation::rescale).allclose(at::tensor({0.0f, 1.0f})));
-  EXPECT_TRUE(scores(DeepLiftOptions::Activation::reveal_cancel).allclose(at::tensor({0.5f, 0.5f})));
+  EXPECT_TRUE(
+      scores(DeepLiftOptions::Activation::reveal_cancel).allclose(at::tensor({0.5f, 0.5f})));
 }
 
 TEST(DeepLiftTest, SeveralReferencesAreAveraged) {
@@ -151,7 +157,8 @@ TEST(DeepLiftTest, SeveralReferencesAreAveraged) {
   const Fill other = to_one_number().fill;
   const Attribution both =
       explain(f, {.target = target::scalar}, {.references = {fill::zero, other}});
-  const Attribution zero = explain(f, {.target = target::scalar}), one = explain(f, to_one_number());
+  const Attribution zero = explain(f, {.target = target::scalar}),
+                    one = explain(f, to_one_number());
   EXPECT_LE(relative_error(both.scores, (zero.scores + one.scores) / 2), 1e-12);
   EXPECT_EQ(both.passes, 3 * 2);
 }
@@ -159,9 +166,7 @@ TEST(DeepLiftTest, SeveralReferencesAreAveraged) {
 TEST(DeepLiftTest, RefusesBadInput) {
   const auto attribute = [](const std::function<at::Tensor(const at::Tensor&)>& f, Target target,
                             Fill fill = fill::zero) {
-    return [=] {
-      DeepLift(model_of(f), {.target = target, .fill = fill}).attribute(example());
-    };
+    return [=] { DeepLift(model_of(f), {.target = target, .fill = fill}).attribute(example()); };
   };
   const auto classes = [](const at::Tensor& x) { return x.sum(1); };
   const auto rows = [](const at::Tensor& x) { return x; };
@@ -171,9 +176,14 @@ TEST(DeepLiftTest, RefusesBadInput) {
       {"no target for this output", attribute(rows, target::predicted), "of shape (B, classes)"},
       {"fill", attribute(classes, target::predicted, wrong), "fill of 'x' has to be of a shape"},
       {"independent",
-       attribute([](const at::Tensor& x) { return at::ones({x.size(0), 2}); }, target::predicted),
+       attribute(
+           [](const at::Tensor& x) {
+             return at::ones({x.size(0), 2});
+           },
+           target::predicted),
        "site has to be one that the output depends on, but got 'x'"},
-      {"positions", [&] { DeepLift(model_of(classes)).attribute(batch_of(example().inputs[0], 2)); },
+      {"positions",
+       [&] { DeepLift(model_of(classes)).attribute(batch_of(example().inputs[0], 2)); },
        "of 2 positions, as batch.mask"},
       {"site", [&] { DeepLift(model_of(classes), {.sites = {"y"}}); }, "'y' (nearest: x)"},
       {"model", [] { DeepLift(nullptr); }, "model has to be a model"},
@@ -194,7 +204,8 @@ TEST(DeepLiftTest, AgreesWithCaptum) {
         model, {.sites = {site},
                 .positions = {{image ? Positions::Layout::image : Positions::Layout::sequence}},
                 .fill = fill::given({{site, truth.at("baseline")}})});
-    const Attribution result = method.attribute(batch_of(x, image ? x.size(2) * x.size(3) : x.size(1)));
+    const Attribution result =
+        method.attribute(batch_of(x, image ? x.size(2) * x.size(3) : x.size(1)));
     EXPECT_LE(relative_error(result.features[0], truth.at("deeplift")), 1e-4);
   }
 }

@@ -129,11 +129,12 @@ TEST(LrpTest, AnOperatorWithoutARuleIsNamedWithItsPlace) {
   auto module = std::make_shared<torch::nn::IdentityImpl>();
   module->eval();
   const auto model = std::make_shared<StagedModel>(
-      module,
-      std::vector<Stage>{
-          {"x", [](const at::Tensor& x, const Inputs&) { return x; }},
-          {"products", [](const at::Tensor& x, const Inputs&) { return at::cumprod(x, 1); }},
-          {"sum", [](const at::Tensor& x, const Inputs&) { return x.sum({1, 2}); }}});
+      module, std::vector<Stage>{{"x", [](const at::Tensor& x, const Inputs&) { return x; }},
+                                 {"products", [](const at::Tensor& x,
+                                                 const Inputs&) { return at::cumprod(x, 1); }},
+                                 {"sum", [](const at::Tensor& x, const Inputs&) {
+                                    return x.sum({1, 2});
+                                  }}});
   const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
   const auto attribute = [&](LrpOptions options) {
     return [=] { Lrp(model, kOneNumber, options).attribute(batch); };
@@ -146,16 +147,15 @@ TEST(LrpTest, AnOperatorWithoutARuleIsNamedWithItsPlace) {
 TEST(LrpTest, RefusesBadInput) {
   const auto model = model_of([](const at::Tensor& x) { return x.sum(1); });
   const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
-  const auto with = [&](LrpEntry entry) {
-    return [=] { Lrp(model, {}, {.rules = {entry}}); };
-  };
+  const auto with = [&](LrpEntry entry) { return [=] { Lrp(model, {}, {.rules = {entry}}); }; };
   const auto constant = model_of([](const at::Tensor& x) { return at::ones({x.size(0), 2}); });
   expect_refused({
       {"epsilon", with({.rule = lrp::epsilon(0)}), "epsilon has to be > 0"},
       {"gamma", with({.rule = lrp::gamma(-1)}), "gamma has to be >= 0"},
       {"beta", with({.rule = lrp::alpha_beta(-1)}), "beta has to be >= 0"},
       {"box", with({.rule = lrp::z_box({}, {})}), "low and high has to be defined"},
-      {"box", with({.rule = lrp::z_box(at::tensor(1.0), at::tensor(0.0))}), "low has to be <= high"},
+      {"box", with({.rule = lrp::z_box(at::tensor(1.0), at::tensor(0.0))}),
+       "low has to be <= high"},
       {"identity of what", with({.rule = lrp::identity()}), "operators has to be named"},
       {"target", [&] { Lrp(model, {.target = target::class_index(4)}).attribute(batch); },
        "in 0..3, the output's classes"},

@@ -49,7 +49,7 @@ inline std::string reference_file(const std::string& name) {
   return folder ? std::string(folder) + "/" + name : "";
 }
 
-#define SKIP_WITHOUT_REFERENCE() \
+#define SKIP_WITHOUT_REFERENCE()  \
   if (reference_file("").empty()) \
   GTEST_SKIP() << "DIFFMASK_RULES is no folder that tests/reference/rules.py made"
 

@@ -34,8 +34,9 @@ BENCHMARK(explain<Lrp>)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 int main(int argc, char** argv) {
   if (!std::getenv("DIFFMASK_RULES_SPEED")) {
-    fmt::print(stderr,
-               "DIFFMASK_RULES_SPEED has to be a folder that tests/reference/rules_speed.py made\n");
+    fmt::print(
+        stderr,
+        "DIFFMASK_RULES_SPEED has to be a folder that tests/reference/rules_speed.py made\n");
     return 1;
   }
   at::set_num_threads(2);

@@ -32,13 +32,12 @@ TEST(TraceTest, IsTheModelBitForBit) {
 TEST(TraceTest, KnowsWhatIsReadPastATap) {
   auto module = std::make_shared<torch::nn::IdentityImpl>();
   module->eval();
-  const TappedModel model(
-      module,
-      [](const Inputs& x, Tap& tap) {
-        const at::Tensor h = x[0] * 2;
-        return h + tap("h", h);
-      },
-      {at::ones({2, 3})});
+  const TappedModel model(module,
+                          [](const Inputs& x, Tap& tap) {
+                            const at::Tensor h = x[0] * 2;
+                            return h + tap("h", h);
+                          },
+                          {at::ones({2, 3})});
   const auto program = model.trace({at::ones({2, 3})});
   const Recording recording = program->record({at::ones({2, 3})});
   EXPECT_TRUE(program->resume(recording, "h", at::zeros({2, 3})).equal(at::full({2, 3}, 2.0f)));

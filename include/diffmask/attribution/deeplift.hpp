@@ -17,8 +17,8 @@
 ///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
 ///
 /// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
-/// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient, and
-/// its max pooling misses with references other than zero: its scores do not add up there.
+/// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,
+/// and its max pooling misses with references other than zero: its scores do not add up there.
 
 #include <memory>
 
