@@ -143,6 +143,7 @@ class ExportedLowering {
       }
       const Node& node = graph_.nodes[i];
       try {
+        builder_.enter(open.empty() ? "" : open.back().call->name);
         operate(node, open.empty() ? "" : open.back().call->path);
       } catch (const std::exception& error) {
         throw Error(fmt::format("node '{}' ({}): {}", node.name(), node.target(), error.what()));
@@ -207,7 +208,7 @@ class ExportedLowering {
       for (const json& input : node.inputs()) {
         inputs.push_back(arguments_(input.at("arg"), c10::NumberType::get(), 1, *node.scope));
       }
-      give(node, {builder_.compute(name, python, std::move(inputs))});
+      give(node, {builder_.compute(name, python, std::move(inputs), target)});
     } else if (target.starts_with("torch.ops.higher_order.")) {
       higher_order(node, name, parts.back());
     } else if (parts.size() == 5 && parts[0] == "torch" && parts[1] == "ops") {
@@ -297,11 +298,12 @@ class ExportedLowering {
     Call call = [op = *op](Stack& stack) { op.callBoxed(&stack); };
     // A write without gradients leaves its value's history as it is. So it is made into a copy,
     // which has that history; the functional form would have none.
-    give(node, builder_.add({{step, with_gradients(node, std::move(call)), std::move(inputs), {}},
-                             written_inputs(schema),
-                             aliased_inputs(schema),
-                             node.gradients ? Call() : functional_form(schema)},
-                            schema.returns().size()));
+    give(node,
+         builder_.add({{step, with_gradients(node, std::move(call)), std::move(inputs), {}, name},
+                       written_inputs(schema),
+                       aliased_inputs(schema),
+                       node.gradients ? Call() : functional_form(schema)},
+                      schema.returns().size()));
   }
 
   static Call with_gradients(const Node& node, Call call) {
@@ -364,7 +366,7 @@ class ExportedLowering {
     }
     const size_t outputs = node.outputs.size();
     const auto results = builder_.add(
-        {{name, with_gradients(node, call), std::move(inputs), {}}, {}, {}, {}}, outputs);
+        {{name, with_gradients(node, call), std::move(inputs), {}, what}, {}, {}, {}}, outputs);
     for (size_t i = 0; i < outputs; ++i) graph_.values[node.outputs[i]].slot = results[i];
   }
 

@@ -3,11 +3,11 @@
 #include <c10/util/hash.h>
 
 #include <algorithm>
-#include <cstring>
 #include <regex>
 #include <set>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/glob.hpp"
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask {
@@ -107,22 +107,8 @@ std::vector<std::string> FrozenModel::select_regex(const std::string& expression
 }
 
 std::vector<std::string> FrozenModel::select(const std::string& pattern) const {
-  std::string expression;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern.compare(i, 2, "**") == 0) {
-      expression += ".*";
-      ++i;
-    } else if (pattern[i] == '*') {
-      expression += "[^.]*";
-    } else if (pattern[i] == '?') {
-      expression += '.';
-    } else {
-      if (std::strchr(R"(\^$.|+()[]{}/-)", pattern[i])) expression += '\\';
-      expression += pattern[i];
-    }
-  }
   try {
-    return select_regex(expression);
+    return select_regex(glob_expression(pattern));
   } catch (const ArgumentError&) {
     throw ArgumentError("sites", "a pattern that some site matches",
                         with_nearest(pattern, site_names()));

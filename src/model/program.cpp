@@ -92,10 +92,7 @@ int64_t Program::steps() const { return static_cast<int64_t>(graph_->steps.size(
 
 at::Tensor Program::run(Pass& pass) const {
   const ProgramGraph& graph = *graph_;
-  require(pass.inputs.size() == graph.inputs.size(), "inputs",
-          fmt::format("{} ({})", graph.inputs.size(), fmt::join(graph.input_names, ", ")),
-          pass.inputs.size());
-  if (graph.check_inputs) graph.check_inputs(pass.inputs);
+  graph.check(pass.inputs);
   Stack values = graph.constants;
   Marks available = graph.known, wanted(graph.known.size(), false), kept(wanted);
   const auto give = [&](Slot slot, c10::IValue value) {

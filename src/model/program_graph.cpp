@@ -74,6 +74,12 @@ void Step::run(Stack& stack) const {
   }
 }
 
+void ProgramGraph::check(const Inputs& given) const {
+  require(given.size() == inputs.size(), "inputs",
+          fmt::format("{} ({})", inputs.size(), fmt::join(input_names, ", ")), given.size());
+  if (check_inputs) check_inputs(given);
+}
+
 c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs) {
   Stack values = graph.constants, stack;
   for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs.at(i)] = inputs[i];
@@ -112,7 +118,7 @@ class ProgramBuilder::Functionaliser {
     for (size_t i = 0; i < raw_.size(); ++i) {
       RawStep& raw = raw_[i];
       if (raw.writes.empty()) {
-        emit(raw.step.name, raw.step.call, current(raw.step.inputs), raw.step.outputs);
+        emit(raw.step, raw.step.call, current(raw.step.inputs), raw.step.outputs);
       } else if (raw.functional && raw.writes.size() == 1 && others(i, raw).empty()) {
         write_functionally(raw);
       } else {
@@ -161,9 +167,9 @@ class ProgramBuilder::Functionaliser {
     return slots;
   }
 
-  void emit(std::string name, Call call, std::vector<Slot> inputs, std::vector<Slot> outputs) {
-    graph_.steps.push_back(
-        {std::move(name), std::move(call), std::move(inputs), std::move(outputs)});
+  void emit(const Step& source, Call call, std::vector<Slot> inputs, std::vector<Slot> outputs) {
+    graph_.steps.push_back({source.name, std::move(call), std::move(inputs), std::move(outputs),
+                            source.operation, source.module});
   }
 
   Slot fresh(Slot of) {
@@ -193,7 +199,8 @@ class ProgramBuilder::Functionaliser {
     const Slot written = raw.step.inputs[raw.writes[0]];
     const std::vector<Slot> inputs = current(raw.step.inputs);
     made_by_[written] = -1;  // from here on it is a value of its own, a view of nothing
-    emit(raw.step.name, raw.functional, inputs, {fresh(written)});
+    emit(raw.step, raw.functional, inputs, {fresh(written)});
+    graph_.steps.back().operation.pop_back();  // of its "_"
   }
 
   void write_into_copy(size_t i, const RawStep& raw) {
@@ -259,7 +266,7 @@ class ProgramBuilder::Functionaliser {
       }
     }
     emit(
-        raw.step.name,
+        raw.step,
         [parts = std::move(parts), results = std::move(results), copied, count](Stack& stack) {
           Stack values = std::move(stack);
           values.resize(count);
@@ -349,15 +356,23 @@ void ProgramBuilder::own(const std::string& name, const at::Tensor& tensor) {
   graph_.tensors.emplace(name, tensor);
 }
 
+std::string ProgramBuilder::enter(std::string module) {
+  return std::exchange(module_, std::move(module));
+}
+
 std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
+  raw.step.module = module_;
   for (size_t i = 0; i < outputs; ++i) raw.step.outputs.push_back(fresh());
   const std::vector<Slot> slots = raw.step.outputs;
   raw_.push_back(std::move(raw));
   return slots;
 }
 
-Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs) {
-  return add({{std::move(name), std::move(call), std::move(inputs), {}}, {}, {}, {}}, 1)[0];
+Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs,
+                             std::string operation) {
+  return add(
+      {{std::move(name), std::move(call), std::move(inputs), {}, std::move(operation)}, {}, {}, {}},
+      1)[0];
 }
 
 Slot ProgramBuilder::construct(const c10::TypePtr& type, std::vector<Slot> elements) {
@@ -381,7 +396,7 @@ Slot ProgramBuilder::construct(const c10::TypePtr& type, std::vector<Slot> eleme
     };
   }
   const auto aliases = all_of(elements);
-  return add({{"prim::Construct", std::move(call), std::move(elements), {}}, {}, aliases, {}},
+  return add({{kConstruct, std::move(call), std::move(elements), {}, kConstruct}, {}, aliases, {}},
              1)[0];
 }
 
@@ -397,7 +412,7 @@ std::vector<Slot> ProgramBuilder::unpack(Slot container, size_t count) {
     require(stack.size() == count, "a list's or tuple's size", fmt::format("{}", count),
             stack.size());
   };
-  return add({{"prim::Unpack", call, {container}, {}}, {}, {0}, {}}, count);
+  return add({{kUnpack, call, {container}, {}, kUnpack}, {}, {0}, {}}, count);
 }
 
 std::string ProgramBuilder::numbered(const std::string& name) {
@@ -406,7 +421,7 @@ std::string ProgramBuilder::numbered(const std::string& name) {
 }
 
 Slot ProgramBuilder::site(const std::string& name, const std::string& type, Slot slot) {
-  const Slot own = add({{name, [](Stack&) {}, {slot}, {}}, {}, {0}, {}}, 1)[0];
+  const Slot own = add({{name, [](Stack&) {}, {slot}, {}, kSite}, {}, {0}, {}}, 1)[0];
   graph_.sites.push_back({name, type, own});
   return own;
 }

@@ -18,10 +18,15 @@ using Slot = int64_t;
 using Stack = std::vector<c10::IValue>;
 using Call = std::function<void(Stack&)>;  // takes the inputs off the stack, puts the outputs on
 
+// Steps that are no operators.
+constexpr const char *kConstruct = "prim::Construct", *kUnpack = "prim::Unpack", *kSite = "site";
+
 struct Step {
   std::string name;  // for errors: "aten::linear at encoder.0"
   Call call;
   std::vector<Slot> inputs, outputs;
+  std::string operation = {};  // for rules: "aten::linear", also where the source has "linear_"
+  std::string module = {};  // the call of a module that it is part of: "encoder.0", "encoder.0#1"
 
   /// Calls it, naming it in errors; leaves one value an output on the stack.
   void run(Stack& stack) const;
@@ -41,6 +46,9 @@ struct ProgramGraph {
   Slot output = 0;
   std::map<std::string, at::Tensor> tensors;
   std::function<void(const Inputs&)> check_inputs;  // may be empty
+
+  /// Throws ArgumentError for inputs that are not of this program.
+  void check(const Inputs& given) const;
 };
 
 /// Runs a graph without sites: a block that is one step of another graph.
@@ -58,6 +66,9 @@ class ProgramBuilder {
     Call functional;  // the same without writing, for a step with one write; may be empty
   };
 
+  /// The module that steps added from here on are part of; gives back the one before.
+  std::string enter(std::string module);
+
   Slot constant(c10::IValue value);
   bool is_constant(Slot slot) const { return graph_.known[static_cast<size_t>(slot)]; }
   const c10::IValue& value(Slot slot) const { return graph_.constants[static_cast<size_t>(slot)]; }
@@ -68,7 +79,7 @@ class ProgramBuilder {
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
   /// A step that neither writes nor shares storage.
-  Slot compute(std::string name, Call call, std::vector<Slot> inputs);
+  Slot compute(std::string name, Call call, std::vector<Slot> inputs, std::string operation = {});
   /// The tuple, list or dictionary (key, value, key, value, ...) of these elements.
   Slot construct(const c10::TypePtr& type, std::vector<Slot> elements);
   /// The elements of a tuple or list that holds `count` of them.
@@ -87,6 +98,7 @@ class ProgramBuilder {
 
   ProgramGraph graph_;
   std::vector<RawStep> raw_;
+  std::string module_;
   std::unordered_map<std::string, int64_t> calls_;
 };
 

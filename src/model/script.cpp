@@ -11,7 +11,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/format/archive.hpp"
-#include "model/program_graph.hpp"
+#include "model/script_graph.hpp"
 
 namespace diffmask {
 namespace {
@@ -122,6 +122,23 @@ class ScriptLowering {
     return chosen_output(result);
   }
 
+  // Each step belongs to the site that comes next.
+  Slot trace(jit::Graph& graph, const std::vector<Slot>& arguments) {
+    std::vector<std::string> names;
+    for (const jit::Node* node : graph.nodes()) {
+      if (node->kind() == traced_site()) names.push_back(node->s(c10::attr::name));
+    }
+    Env env;
+    for (size_t i = 0; i < arguments.size(); ++i) env[graph.inputs()[i]] = arguments[i];
+    auto next = names.begin();
+    builder_.enter(next == names.end() ? "" : *next);
+    for (jit::Node* node : graph.nodes()) {
+      lower(*node, env);
+      if (node->kind() == traced_site()) builder_.enter(++next == names.end() ? "" : *next);
+    }
+    return env.at(graph.outputs()[0]);
+  }
+
  private:
   using Env = std::unordered_map<const jit::Value*, Slot>;
 
@@ -169,6 +186,8 @@ class ScriptLowering {
       for (size_t i = 0; i < node.outputs().size(); ++i) {
         env[node.outputs()[i]] = env.at(block.outputs()[i]);
       }
+    } else if (kind == traced_site()) {
+      env[node.output()] = builder_.site(node.s(c10::attr::name), "", env.at(node.input()));
     } else if (kind == prim::unchecked_cast) {
       env[node.output()] = env.at(node.input());
     } else if (kind == prim::RaiseException || kind == prim::Print) {
@@ -221,7 +240,10 @@ class ScriptLowering {
         argument = builder_.site(name + ":input" + leaf, type, argument);
       }
     }
-    return sites(name, type, run(graph, arguments), node.output()->type());
+    const std::string outer = builder_.enter(name);
+    const Slot result = run(graph, arguments);
+    builder_.enter(outer);
+    return sites(name, type, result, node.output()->type());
   }
 
   static bool is_tensor(const c10::Type& type) { return type.kind() == c10::TypeKind::TensorType; }
@@ -289,7 +311,7 @@ class ScriptLowering {
     if (fold(node, inputs, env)) return;
     const c10::FunctionSchema& schema = node.schema();
     const Call call = [operation = node.getOperation()](Stack& stack) mutable { operation(stack); };
-    const auto slots = builder_.add({{step_name(node), call, std::move(inputs), {}},
+    const auto slots = builder_.add({{step_name(node), call, std::move(inputs), {}, schema.name()},
                                      written_inputs(schema),
                                      aliased_inputs(schema),
                                      functional_form(schema)},
@@ -346,7 +368,7 @@ class ScriptLowering {
       std::vector<Slot> elements;
       for (const jit::Value* input : node.inputs()) elements.push_back(env.at(input));
       env[node.output()] = construct(node.output()->type(), elements);
-    } else if (kind == prim::TupleUnpack) {
+    } else if (kind == prim::TupleUnpack || kind == prim::ListUnpack) {
       const auto slots = builder_.unpack(env.at(node.input()), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {
@@ -382,7 +404,8 @@ class ScriptLowering {
         {name,
          [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },
          std::move(inputs),
-         {}},
+         {},
+         node.kind().toQualString()},
         WriteFinder()(*graph),
         {},
         {}};
@@ -428,6 +451,11 @@ class ScriptLowering {
 };
 
 }  // namespace
+
+Slot lower_graph(ProgramBuilder& builder, jit::Graph& graph, const std::vector<Slot>& inputs) {
+  const ProgramOptions options;
+  return ScriptLowering(builder, options).trace(graph, inputs);
+}
 
 std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOptions& options) {
   for (const auto& item : module.named_modules()) {

@@ -10,9 +10,16 @@
 
 namespace diffmask {
 
+class Program;
+
 class NativeModel : public FrozenModel {
  public:
   std::map<std::string, at::Tensor> tensors() const override;
+
+  /// This model as a program with the same sites, for methods that go through a model operator by
+  /// operator. It holds for inputs of these shapes, and where the forward branches on values, for
+  /// these very inputs.
+  std::shared_ptr<const Program> trace(const Inputs& inputs) const;
 
  protected:
   /// Throws ArgumentError where the module, or one within, is in training mode: dropout would make

@@ -39,6 +39,9 @@ class Program : public FrozenModel {
   /// The number of operator calls.
   int64_t steps() const;
 
+  /// What it is made of; its header is private.
+  const ProgramGraph& graph() const { return *graph_; }
+
  protected:
   at::Tensor run(Pass& pass) const override;
 

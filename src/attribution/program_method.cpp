@@ -1,0 +1,95 @@
+#include "attribution/program_method.hpp"
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/model/native.hpp"
+
+namespace diffmask {
+namespace {
+
+std::vector<Slot> slots_of(const Program& program, const std::vector<std::string>& sites) {
+  std::vector<Slot> slots;
+  for (const std::string& site : sites) {
+    slots.push_back(program.graph().sites.at(static_cast<size_t>(program.site(site).depth)).slot);
+  }
+  return slots;
+}
+
+}  // namespace
+
+std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs& inputs) {
+  if (const auto* program = dynamic_cast<const Program*>(&model)) {
+    return {std::shared_ptr<const Program>(), program};  // the model outlives it
+  }
+  const auto* native = dynamic_cast<const NativeModel*>(&model);
+  require(native != nullptr, "model", "a program, or a native module that can be traced",
+          "another kind of model");
+  return native->trace(inputs);
+}
+
+AttributionOptions checked_options(const FrozenModel* model, AttributionOptions options) {
+  require(model != nullptr, "model", "a model", "a null pointer");
+  for (const Positions& layout : options.positions) layout.validate();
+  if (options.sites.empty()) options.sites = model->site_names();
+  for (const std::string& site : options.sites) model->site(site);
+  require(options.positions.size() <= 1 || options.positions.size() == options.sites.size(),
+          "positions", "none, one for all sites, or one a site", options.positions.size());
+  require(options.target != nullptr, "target", "a function", "none");
+  require(options.fill != nullptr, "fill", "a function", "none");
+  return options;
+}
+
+ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
+                         const Batch& batch, bool all_sites_are_roots)
+    : options_(options),
+      batch_(batch),
+      program_(as_program(model, batch.inputs)),
+      slots_(slots_of(*program_, options.sites)),
+      tape_(program_->graph(), batch.inputs,
+            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {
+  for (size_t depth = 0; depth < slots_.size(); ++depth) {
+    const std::string name = fmt::format("state at '{}'", options_.sites[depth]);
+    require(tape_.value(slots_[depth]).isTensor(), name, "a tensor",
+            tape_.value(slots_[depth]).tagKind());
+    check_finite(name, state(depth));
+    const int64_t count = positions(depth).features(state(depth)).size(1);
+    require(count == batch.mask.size(1), name,
+            fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
+  }
+}
+
+const Positions& ProgramPass::positions(size_t depth) const {
+  static const Positions sequence;
+  if (options_.positions.empty()) return sequence;
+  return options_.positions.size() == 1 ? options_.positions[0] : options_.positions[depth];
+}
+
+Attribution ProgramPass::result(const std::vector<at::Tensor>& features, int64_t passes) const {
+  std::vector<at::Tensor> scores;
+  for (size_t depth = 0; depth < slots_.size(); ++depth) {
+    require(features[depth].defined(), "site", "one that the output depends on",
+            fmt::format("'{}'", options_.sites[depth]));
+    scores.push_back(positions(depth).features(features[depth]).sum(2));
+  }
+  const at::Tensor all =
+      at::stack(scores, 2).masked_fill(batch_.mask.logical_not().unsqueeze(2), 0);
+  Attribution result{options_.sites, all, all.gt(0), batch_.mask};
+  result.features = features;
+  result.passes = passes;
+  return result;
+}
+
+at::Tensor target_gradient(const Target& target, const at::Tensor& output,
+                           const at::Tensor& original) {
+  const at::AutoGradMode with_gradients(true);
+  const at::Tensor leaf = output.detach().requires_grad_(true);
+  const at::Tensor value = target::value(target, leaf, original);
+  require(value.requires_grad(), "target", "a function of the output", "a constant");
+  return torch::autograd::grad({value.sum()}, {leaf})[0];
+}
+
+at::Tensor row_sums(const at::Tensor& values) {
+  return values.reshape({values.size(0), -1}).sum(1);
+}
+
+}  // namespace diffmask
