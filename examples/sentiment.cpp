@@ -23,6 +23,7 @@
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "mask_scores.hpp"
+#include "review_parts.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -41,25 +42,6 @@ struct Options {
   double input_epsilon = 0.025, hidden_epsilon = 0.03;
 };
 
-// The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
-struct Parts {
-  std::vector<dm::Review> training, development, held_out;
-};
-
-Parts split_reviews(const std::vector<dm::Review>& reviews) {
-  const auto size = static_cast<int64_t>(reviews.size());
-  dm::require(size >= 50, "data", "of at least 50 reviews", size);
-  Parts parts;
-  for (const int64_t i : dm::shuffled(size, dm::make_generator(0))) {
-    const int64_t placed = static_cast<int64_t>(parts.training.size() + parts.development.size());
-    auto& part = placed < size * 8 / 10   ? parts.training
-                 : placed < size * 9 / 10 ? parts.development
-                                          : parts.held_out;
-    part.push_back(reviews[static_cast<size_t>(i)]);
-  }
-  return parts;
-}
-
 dm::TrainerOptions recipe(const Options& options, double epsilon) {
   dm::TrainerOptions trainer;
   trainer.epsilon = epsilon;
@@ -74,13 +56,6 @@ dm::TrainerOptions recipe(const Options& options, double epsilon) {
   return trainer;
 }
 
-// 0..4 from very negative to very positive; words that the lexicon does not have are neither.
-size_t valence_class(const std::map<std::string, double>& lexicon, const std::string& form) {
-  const auto found = lexicon.find(form);
-  if (found == lexicon.end()) return 2;
-  return found->second <= -2 ? 0 : found->second < 0 ? 1 : found->second < 2 ? 3 : 4;
-}
-
 // Mean number of depths that a word of each valence survives.
 std::vector<double> survival(const dm::Attribution& attribution,
                              const std::vector<dm::Review>& reviews,
@@ -90,7 +65,7 @@ std::vector<double> survival(const dm::Attribution& attribution,
   std::vector<double> sums(kValenceNames.size(), 0.0), counts(kValenceNames.size(), 0.0);
   for (size_t i = 0; i < reviews.size(); ++i) {
     for (size_t t = 0; t < reviews[i].words.size(); ++t) {
-      const size_t c = valence_class(lexicon, reviews[i].words[t].form);
+      const auto c = static_cast<size_t>(valence_class(lexicon, reviews[i].words[t].form));
       sums[c] += values[static_cast<int64_t>(i)][static_cast<int64_t>(t)];
       counts[c] += 1;
     }
@@ -136,7 +111,7 @@ int run(const Options& options) {
     return std::vector<dm::Callback>{dm::progress_bar(title), guard.callback()};
   };
 
-  const Parts parts = split_reviews(dm::read_reviews(options.data));
+  const ReviewParts parts = split_reviews(dm::read_reviews(options.data));
   std::map<std::string, double> lexicon;
   if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
   std::vector<std::vector<dm::Word>> texts;

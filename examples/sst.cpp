@@ -1,7 +1,8 @@
 // Which words of a sentence does a Transformer need to tell its sentiment, and at which layer does
 // it know? The experiment of De Cao et al. 2020, section 4.2, on the Stanford Sentiment Treebank.
 //
-//   ./examples/run sst --data FOLDER       a folder of the treebank's train.txt, dev.txt, test.txt
+//   ./examples/run sst --data FOLDER           the treebank's train.txt, dev.txt, test.txt
+//   ./examples/run sentiment --model minilm    the same on film reviews, which it fetches
 //
 // Fine-tunes a small BERT to tell five degrees of sentiment, then trains DiffMask by input and by
 // hidden states, and prints for the test sentences: how well the classifier does as it is, with
@@ -28,6 +29,7 @@
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "mask_scores.hpp"
+#include "review_parts.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -42,7 +44,7 @@ const std::vector<std::string> kSentiments = {"very_negative", "negative", "neut
 constexpr double kMargin = 0.7;
 
 struct Options {
-  std::string data, model, rationales, classifier, explainers, gating = "both", html, json;
+  std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
   int64_t epochs = 3, steps = 600, batch_size = 16, validations = 2, threads = 0;
   double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
@@ -54,14 +56,18 @@ double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-// A file of trees, as the encoder reads it.
+// Sentences as they are, and as the encoder reads them.
 struct Part {
   std::vector<dm::LabelledSentence> sentences;
   dm::EncodedDataset data;
 };
 
-Part read_part(const Options& options, const dm::WordPiece& tokenizer, const std::string& name) {
-  std::vector<dm::LabelledSentence> sentences = dm::read_trees(options.data + "/" + name + ".txt");
+struct Corpus {
+  Part training, development, test;
+};
+
+Part encoded(std::vector<dm::LabelledSentence> sentences, const Options& options,
+             const dm::WordPiece& tokenizer) {
   std::vector<dm::Encoding> encodings;
   std::vector<int64_t> labels;
   for (const dm::LabelledSentence& sentence : sentences) {
@@ -73,6 +79,38 @@ Part read_part(const Options& options, const dm::WordPiece& tokenizer, const std
                            .tie_words = options.words,
                            .padding = tokenizer.padding()});
   return {std::move(sentences), std::move(data)};
+}
+
+// Reviews as if they were the treebank's sentences: ratings in quintiles, words by their valence.
+Corpus read_review_corpus(const Options& options, const dm::WordPiece& tokenizer) {
+  const ReviewParts parts = split_reviews(dm::read_reviews(options.data));
+  std::map<std::string, double> lexicon;
+  if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
+  std::vector<double> ratings;
+  for (const dm::Review& review : parts.training) ratings.push_back(review.rating);
+  const auto borders = dm::quantile_borders(ratings, kClasses);
+  const auto part = [&](const std::vector<dm::Review>& reviews) {
+    std::vector<dm::LabelledSentence> sentences;
+    for (const dm::Review& review : reviews) {
+      dm::LabelledSentence sentence{dm::quantile_class(review.rating, borders), {}, {}};
+      for (const dm::Word& word : review.words) {
+        sentence.words.push_back(word.text);
+        sentence.word_labels.push_back(valence_class(lexicon, word.form));
+      }
+      sentences.push_back(std::move(sentence));
+    }
+    return encoded(std::move(sentences), options, tokenizer);
+  };
+  return {part(parts.training), part(parts.development), part(parts.held_out)};
+}
+
+Corpus read_corpus(const Options& options, const dm::WordPiece& tokenizer) {
+  if (!std::filesystem::is_directory(options.data)) return read_review_corpus(options, tokenizer);
+  const auto part = [&](const char* name) {
+    return encoded(dm::read_trees(fmt::format("{}/{}.txt", options.data, name)), options,
+                   tokenizer);
+  };
+  return {part("train"), part("dev"), part("test")};
 }
 
 dm::SupervisedOptions fine_tuning(const Options& options) {
@@ -311,9 +349,7 @@ int run(const Options& options) {
     return std::vector<dm::Callback>{dm::progress_bar(title, stderr, 50), guard.callback()};
   };
   const auto tokenizer = dm::WordPiece::load(options.model);
-  const Part training = read_part(options, tokenizer, "train"),
-             development = read_part(options, tokenizer, "dev"),
-             test = read_part(options, tokenizer, "test");
+  const auto [training, development, test] = read_corpus(options, tokenizer);
   fmt::print("{} sentences to train on, {} to select on, {} to report on\n", training.data.size(),
              development.data.size(), test.data.size());
   json report;
@@ -383,7 +419,7 @@ int run(const Options& options) {
     const auto began = std::chrono::steady_clock::now();
     const auto scores = attribute_all(g.method, shown.data);
     report["seconds"]["attribute"] = seconds_since(began);  // of one gating
-    const std::string key = g.name == "input" ? "sentiment" : "sentiment_hidden";
+    const std::string suffix = g.name == "input" ? "" : "_hidden", key = "sentiment" + suffix;
     report[key] = survival(scores, shown);
     fmt::print("\n{} gating, mean depths of {} that a word survives, by its sentiment: ", g.name,
                g.method.explainer().depths());
@@ -404,10 +440,9 @@ int run(const Options& options) {
     }
     if (options.stability) {
       const auto other = fit(g.masking, g.epsilon, options.seed + 1, "");
-      report["stability"]["spearman_between_seeds"][g.name] =
-          rank_agreement(scores, attribute_all(other.method, shown.data));
-      fmt::print("Spearman between two seeds: {:.3f}\n",
-                 report["stability"]["spearman_between_seeds"][g.name].get<double>());
+      const double agreement = rank_agreement(scores, attribute_all(other.method, shown.data));
+      report["stability"]["spearman_between_seeds" + suffix] = agreement;
+      fmt::print("Spearman between two seeds: {:.3f}\n", agreement);
     }
   }
 
@@ -454,8 +489,11 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   CLI::App app("Which words does a Transformer need to tell a sentiment, and where does it know?");
   Options options;
-  app.add_option("--data", options.data, "Folder of the treebank's train.txt, dev.txt, test.txt")
+  app.add_option("--data", options.data,
+                 "Folder of the treebank's train.txt, dev.txt, test.txt; or a file of reviews: "
+                 "text<TAB>rating, or id<TAB>rating<TAB>text")
       ->required();
+  app.add_option("--lexicon", options.lexicon, "Valences of the reviews' words: word<TAB>valence");
   app.add_option("--model", options.model, "Hugging Face folder of an encoder")->required();
   app.add_option("--rationales", options.rationales,
                  "Table of FairRationales: fair_rationales_sst.tsv");

@@ -14,6 +14,8 @@ void DualAscentOptions::validate() const {
   require(form == Form::clamp || initial > 0, "initial", "> 0 with softplus", initial);
   require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
   require(std::isfinite(clip) && clip > 0, "clip", "> 0", clip);
+  require(std::isfinite(proportional) && proportional >= 0, "proportional", ">= 0", proportional);
+  require(smoothing >= 0 && smoothing < 1, "smoothing", "in [0, 1)", smoothing);
 }
 
 DualAscent::DualAscent(int64_t depths, double epsilon, DualAscentOptions options)
@@ -31,23 +33,27 @@ DualAscent::DualAscent(std::vector<double> epsilons, DualAscentOptions options)
   // The inverse of softplus, log(e^x - 1), in a form that does not overflow.
   const double start =
       softplus ? options_.initial + std::log(-std::expm1(-options_.initial)) : options_.initial;
-  values_.assign(epsilons_.size(), start);
+  integrals_.assign(epsilons_.size(), start);
+  violations_.assign(epsilons_.size(), 0.0);
 }
 
 double DualAscent::multiplier(int64_t depth) const {
-  const double value = values_.at(static_cast<size_t>(depth));
-  if (options_.form == DualAscentOptions::Form::clamp) return value;
-  return std::min(std::max(value, 0.0) + std::log1p(std::exp(-std::abs(value))), options_.maximum);
+  const auto i = static_cast<size_t>(depth);
+  double integral = integrals_.at(i);
+  if (options_.form == DualAscentOptions::Form::softplus) {
+    integral = std::max(integral, 0.0) + std::log1p(std::exp(-std::abs(integral)));
+  }
+  return std::clamp(integral + options_.proportional * violations_[i], 0.0, options_.maximum);
 }
 
 void DualAscent::update(int64_t depth, double divergence) {
+  const auto i = static_cast<size_t>(depth);
   const double allowed = epsilon(depth);
-  const double violation =
-      std::clamp((divergence - allowed) / allowed, -options_.clip, options_.clip);
-  double& value = values_.at(static_cast<size_t>(depth));
+  const double now = std::clamp((divergence - allowed) / allowed, -options_.clip, options_.clip);
+  violations_[i] = options_.smoothing * violations_[i] + (1 - options_.smoothing) * now;
   const bool clamp = options_.form == DualAscentOptions::Form::clamp;
-  value = std::clamp(value + options_.rate * violation, clamp ? 0.0 : -options_.maximum,
-                     options_.maximum);
+  integrals_[i] = std::clamp(integrals_[i] + options_.rate * violations_[i],
+                             clamp ? 0.0 : -options_.maximum, options_.maximum);
 }
 
 }  // namespace diffmask

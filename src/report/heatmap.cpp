@@ -7,6 +7,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "report/markup.hpp"
 
 namespace diffmask {
 namespace {
@@ -30,40 +31,11 @@ std::string padded(const std::string& text, int64_t width) {
          std::string(static_cast<size_t>(std::max<int64_t>(width - display_width(text), 0)), ' ');
 }
 
-// Text for HTML and SVG: nothing in it is markup, and what XML forbids is shown as a replacement.
 // A text must not move the cursor or change the colours of the terminal that shows it.
 std::string printable(std::string text) {
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
   return text;
-}
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      case '\'':
-        result += "&#39;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t'
-                      ? "\uFFFD"
-                      : std::string(1, c);
-    }
-  }
-  return result;
 }
 
 // Where a score stands between low and high, in [0, 1]; what is not finite counts as low.

@@ -23,6 +23,16 @@ TEST(DualAscentTest, StepsByTheRelativeClippedViolation) {
   EXPECT_EQ(dual.multiplier(1), 5) << "each depth has its own";
 }
 
+TEST(DualAscentTest, AddsAProportionalTermOfTheRunningMean) {
+  DualAscent dual(1, 0.1, {.initial = 5, .rate = 2, .proportional = 10, .smoothing = 0.75});
+  dual.update(0, 0.15);  // v = 0.25 * 0.5, I = 5.25
+  EXPECT_NEAR(dual.multiplier(0), 5.25 + 1.25, 1e-12);
+  dual.update(0, 0.0);  // v = 0.75 * 0.125 - 0.25, I = 5.25 + 2 v
+  EXPECT_NEAR(dual.multiplier(0), 5.25 - 12 * 0.15625, 1e-12);
+  for (int i = 0; i < 3; ++i) dual.update(0, 0.0);
+  EXPECT_EQ(dual.multiplier(0), 0) << "clamped, while the integral is still above 0";
+}
+
 TEST(DualAscentTest, StaysInItsRange) {
   for (const Form form : {Form::clamp, Form::softplus}) {
     DualAscent dual(1, 0.1, {.form = form, .initial = 1, .rate = 3, .maximum = 20});
@@ -46,6 +56,23 @@ TEST(DualAscentTest, SoftplusBeginsAtItsInitialValue) {
   DualAscent dual(1, 0.1, {.form = Form::softplus, .initial = 1});
   dual.update(0, 0.15);
   EXPECT_NEAR(dual.multiplier(0), std::log1p(std::exp(std::log(std::expm1(1.0)) + 0.5)), 1e-12);
+}
+
+// How far x overshoots 1 - eps in the problem below, from far off, with a quick multiplier.
+double overshoot(double proportional) {
+  DualAscent dual(1, 0.25, {.initial = 5, .rate = 0.2, .clip = 4, .proportional = proportional});
+  double x = 0, largest = 0;
+  for (int i = 0; i < 500; ++i) {
+    x -= 0.1 * (x - dual.multiplier(0));
+    dual.update(0, 1 - x);
+    largest = std::max(largest, x);
+  }
+  EXPECT_NEAR(x, 0.75, 1e-3);
+  return largest - 0.75;
+}
+
+TEST(DualAscentTest, TheProportionalTermDampsSwings) {
+  EXPECT_LT(overshoot(1.0), 0.75 * overshoot(0.0));
 }
 
 // min_x x^2 / 2 subject to (1 - x) <= eps: x = 1 - eps, and stationarity gives lambda = x.
@@ -84,6 +111,9 @@ TEST(DualAscentTest, RefusesBadInput) {
       {"rate 0", make({.rate = 0}), "rate has to be > 0"},
       {"rate NaN", make({.rate = kNan}), "rate"},
       {"clip 0", make({.clip = 0}), "clip has to be > 0"},
+      {"proportional -1", make({.proportional = -1}), "proportional has to be >= 0"},
+      {"smoothing 1", make({.smoothing = 1}), "smoothing has to be in [0, 1), but got 1"},
+      {"smoothing NaN", make({.smoothing = kNan}), "smoothing"},
   });
 }
 
