@@ -124,7 +124,7 @@ void Judge::operator()(std::vector<Candidate>& candidates) {
 at::Tensor Judge::positions_of(const std::vector<UnitSet>& keep) const {
   std::vector<at::Tensor> rows;
   for (int64_t b = 0; b < examples(); ++b) {
-    rows.push_back(positions_of({b, keep[static_cast<size_t>(b)]}));
+    rows.push_back(positions_of(Candidate{b, keep[static_cast<size_t>(b)]}));
   }
   return at::stack(rows);
 }
