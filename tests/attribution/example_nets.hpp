@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Small nets to attribute: f(x) = head(pool over positions of x), at one site, "input".
+/// Small nets to attribute, at the site "input", which is the input itself.
 
 #include <torch/torch.h>
 
@@ -11,7 +11,7 @@
 
 namespace diffmask {
 
-/// A model of inputs (B, P, F) from a function of the state at "input"; "copy" stands after it.
+/// A model of one input, from a function of the state at "input".
 inline std::shared_ptr<StagedModel> net_of(std::function<at::Tensor(const at::Tensor&)> function) {
   auto module = std::make_shared<torch::nn::Module>();
   module->eval();
@@ -40,7 +40,10 @@ inline Batch batch_of(const at::Tensor& x) {
 }
 
 inline AttributionOptions at_input(Fill fill = fill::zero) {
-  return {.sites = {"input"}, .fill = std::move(fill)};
+  AttributionOptions options;
+  options.sites = {"input"};
+  options.fill = std::move(fill);
+  return options;
 }
 
 }  // namespace diffmask

@@ -28,7 +28,9 @@ TEST(LinearNetTest, EveryMethodGivesWeightTimesChange) {
   const Batch batch = batch_of(kX);
   const auto expect = [&](const Attribution& found, bool has_features = true) {
     EXPECT_LT(largest(found.scores.select(2, 0) - scores), 1e-5);
-    if (has_features) EXPECT_LT(largest(found.features.at(0) - features), 1e-5);
+    if (has_features) {
+      EXPECT_LT(largest(found.features.at(0) - features), 1e-5);
+    }
     EXPECT_TRUE(found.keep.equal(found.scores.gt(0)));
     EXPECT_TRUE(found.mask.equal(batch.mask));
   };

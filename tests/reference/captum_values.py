@@ -4,14 +4,14 @@
 
 For each of mlp, cnn, gru and bert, in FOLDER:
 
-    NAME.ts           TorchScript, traced; site "input" is the first floating-point state (an
-                      identity, so that inputs are a site, too), "hidden" a later one
-    NAME.safetensors  input0.., output, target (the class explained), baseline (of "input"), and
-                      METHOD and, for bert, METHOD/hidden: attributions of "input" and "hidden"
+    NAME.ts           TorchScript, traced
+    NAME.safetensors  input0.., output, target (the class explained), baseline, and METHOD, at the
+                      site "input" (bert: "bert.embeddings"), and for bert METHOD/hidden, at
+                      "bert.encoder.layer.3"
 
 METHOD is saliency (the gradient itself), input_x_gradient, integrated_gradients (50 Gauss-Legendre
-steps), feature_ablation (a position at a time; summed over nothing: one number a position) and, for
-mlp and cnn, deeplift. All but the first two are against the baseline; deeplift/zero is against 0.
+steps), feature_ablation (one number a position) and, for mlp and cnn, deeplift. All but the first
+two are against the baseline; deeplift/zero is against 0.
 
 The CNN calls one ReLU in two places. Captum's DeepLIFT cannot know which call a gradient is of, so
 that it is given the same net with a module for each call.
@@ -33,12 +33,19 @@ from torch import nn
 torch.set_num_threads(1)
 
 
+class Input(nn.Module):
+    """An identity that a trace keeps."""
+
+    def forward(self, x):
+        return x.clone()
+
+
 class Mlp(nn.Module):
     """Positions (B, 5, 4) -> 3 classes."""
 
     def __init__(self):
         super().__init__()
-        self.input, self.hidden = nn.Identity(), nn.Linear(20, 16)
+        self.input, self.hidden = Input(), nn.Linear(20, 16)
         self.layers = nn.Sequential(nn.ReLU(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3))
 
     def forward(self, x):
@@ -50,7 +57,7 @@ class Cnn(nn.Module):
 
     def __init__(self, reused=True):
         super().__init__()
-        self.input = nn.Identity()
+        self.input = Input()
         self.conv1, self.conv2 = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
         self.pool, self.head = nn.MaxPool2d(2), nn.Linear(96, 3)
         self.relu1 = nn.ReLU()
