@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "attribution/memory_meter.hpp"
 #include "diffmask/attribution/erasure.hpp"
+#include "src/attribution/memory_meter.hpp"
 #include "tests/attribution/example_nets.hpp"
 #include "tests/bad_input.hpp"
 
