@@ -19,48 +19,41 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/data/encoded.hpp"
-#include "diffmask/data/rationales.hpp"
-#include "diffmask/data/trees.hpp"
-#include "diffmask/metrics/agreement.hpp"
 #include "diffmask/metrics/classification.hpp"
 #include "diffmask/nets/bert.hpp"
 #include "diffmask/nets/weights.hpp"
+#include "diffmask/report/chart.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "mask_scores.hpp"
 #include "review_parts.hpp"
+#include "sst_words.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
+using sst::kSentiments;
+using sst::Part;
 
 namespace {
 
 constexpr int64_t kClasses = 5;
-const std::vector<std::string> kSentiments = {"very_negative", "negative", "neutral", "positive",
-                                              "very_positive"};
 // Explainers are trained to this share of the epsilon asked for, so that what holds on the
 // sentences they were selected on holds on others, too.
 constexpr double kMargin = 0.7;
 
 struct Options {
-  std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json;
+  std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
+                                                                        trade_off;
   uint64_t seed = 0;
   int64_t epochs = 3, steps = 600, batch_size = 16, validations = 2, threads = 0;
   double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
   double rate = 8e-3, first_share = 0.5, multiplier = 15, multiplier_rate = 1;
-  bool words = false, mask_special = false, stability = false, trade_off = false, dev = false;
+  bool words = false, mask_special = false, stability = false, dev = false;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
-
-// Sentences as they are, and as the encoder reads them.
-struct Part {
-  std::vector<dm::LabelledSentence> sentences;
-  dm::EncodedDataset data;
-};
 
 struct Corpus {
   Part training, development, test;
@@ -147,29 +140,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   }
   trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
   trainer.validate_every = std::max<int64_t>(options.steps / options.validations, 1);
-  trainer.seed = options.seed;
   return trainer;
-}
-
-// The explainer, from its file if there is one.
-struct Explained {
-  dm::DiffMask method;
-  double seconds = 0.0;  // 0 where it was loaded
-};
-
-Explained explain(const Options& options, const std::shared_ptr<dm::StagedModel>& model,
-                  const Part& training, const Part& development, dm::Masking masking,
-                  double epsilon, const std::string& file,
-                  const std::vector<dm::Callback>& callbacks) {
-  if (!file.empty() && std::filesystem::exists(file)) return {dm::DiffMask::load(file, model)};
-  dm::DiffMask method(model,
-                      {.masking = masking, .probe = {.hidden_size = 128, .layer_norm = true}});
-  const auto summary =
-      method.fit(training.data, development.data, recipe(options, masking, epsilon), callbacks);
-  fmt::print("{}", summary.full_report());
-  std::fflush(stdout);
-  if (!file.empty()) method.save(file);
-  return {std::move(method), summary.seconds};
 }
 
 // A way of masking: its explainer and what it was trained to.
@@ -178,147 +149,6 @@ struct Gating {
   dm::Masking masking;
   double epsilon;
   dm::DiffMask method;
-};
-
-// Scores and prints every depth; "<name>" and "random_<name>" of the report. Sums up: hidden states
-// are masked at one depth at a time, so all depths count; an input's mask is what the last depth
-// leaves.
-dm::MaskScores report_depths(const dm::StagedModel& model, const Gating& gating,
-                             dm::RecordedBatches& data, uint64_t seed, json& report) {
-  const dm::Explainer& explainer = gating.method.explainer();
-  const std::string& name = gating.name;
-  dm::MaskScores sum;
-  for (int64_t depth = 0; depth < explainer.depths(); ++depth) {
-    const std::string& site = explainer.sites()[static_cast<size_t>(depth)];
-    const auto scores =
-        dm::score_depth(model, explainer, depth, data, gating.epsilon, kClasses, /*draws=*/1,
-                        dm::make_generator(dm::derive_seed(seed, 200 + depth)));
-    print(fmt::format("{}, {}", name, site), scores.chosen);
-    print("  at random", scores.random);
-    for (const auto& [key, score] :
-         {std::pair{name, scores.chosen}, std::pair{"random_" + name, scores.random}}) {
-      json row = to_json(score);
-      row["depth"] = site;
-      report[key]["depths"].push_back(row);
-    }
-    const double weight = gating.masking == dm::Masking::hidden
-                              ? 1.0 / static_cast<double>(explainer.depths())
-                              : (depth + 1 == explainer.depths() ? 1.0 : 0.0);
-    sum.chosen.add(scores.chosen, weight);
-    sum.random.add(scores.random, weight);
-  }
-  report[name]["summary"] = to_json(sum.chosen);
-  report["random_" + name]["summary"] = to_json(sum.random);
-  report[name]["epsilon"] = gating.epsilon;
-  return sum;
-}
-
-// The scores of each sentence. Shape: (T, depths) each.
-std::vector<at::Tensor> attribute_all(const dm::DiffMask& method, const dm::Dataset& data) {
-  std::vector<at::Tensor> scores(static_cast<size_t>(data.size()));
-  for (const auto& examples : dm::length_batches(data, 64)) {
-    const auto attribution = method.attribute(data.batch(examples));
-    for (size_t row = 0; row < examples.size(); ++row) {
-      scores[static_cast<size_t>(examples[row])] =
-          attribution.scores[static_cast<int64_t>(row)].narrow(0, 0, data.length(examples[row]));
-    }
-  }
-  return scores;
-}
-
-// Mean number of depths that a word survives, by the label that its leaf has in the tree: the sum
-// over depths of P(z != 0), the mean over a word's tokens.
-json survival(const std::vector<at::Tensor>& scores, const Part& part) {
-  std::vector<double> sums(kSentiments.size(), 0.0), counts(kSentiments.size(), 0.0);
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const auto& labels = part.sentences[i].word_labels;
-    const auto depths = dm::word_means(part.data.encodings()[i], scores[i].sum(1),
-                                       static_cast<int64_t>(labels.size()));
-    for (size_t w = 0; w < labels.size(); ++w) {
-      sums[static_cast<size_t>(labels[w])] += depths[w];
-      counts[static_cast<size_t>(labels[w])] += 1;
-    }
-  }
-  json result;
-  for (size_t c = 0; c < sums.size(); ++c) result[kSentiments[c]] = sums[c] / counts[c];
-  return result;
-}
-
-// The mean over sentences of the correlation between their words' scores, all depths together.
-double rank_agreement(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
-  double sum = 0.0, count = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double rho = dm::spearman(a[i].flatten(), b[i].flatten());
-    if (!std::isfinite(rho)) continue;
-    sum += rho;
-    count += 1;
-  }
-  return sum / std::max(count, 1.0);
-}
-
-// The words between spaces that hold a chosen word of the tree, whose words are smaller. Both are
-// the same text without its spaces, but for a few sentences, which give none.
-std::vector<bool> between_spaces(const std::vector<bool>& chosen,
-                                 const std::vector<std::string>& leaves,
-                                 const std::vector<std::string>& words) {
-  std::string of_leaves, of_words;
-  std::vector<bool> characters;
-  for (size_t i = 0; i < leaves.size(); ++i) {
-    of_leaves += leaves[i];
-    characters.resize(of_leaves.size(), chosen[i]);
-  }
-  for (const std::string& word : words) of_words += word;
-  if (of_leaves != of_words) return {};
-  std::vector<bool> result;
-  auto from = characters.begin();
-  for (const std::string& word : words) {
-    const auto to = from + static_cast<int64_t>(word.size());
-    result.push_back(std::find(from, to, true) != to);
-    from = to;
-  }
-  return result;
-}
-
-// Token F1 against what people say decided them, the mean over annotators, then over sentences.
-struct Plausibility {
-  double diffmask = 0, random = 0, uniform = 0;
-  int64_t sentences = 0;
-
-  void add(const std::vector<dm::RationaleSentence>& all, const std::string& split,
-           const Part& part, const std::vector<at::Tensor>& scores,
-           const at::Generator& generator) {
-    for (const dm::RationaleSentence& sentence : all) {
-      if (sentence.split != split || sentence.line < 0) continue;
-      const auto i = static_cast<size_t>(sentence.line);
-      const auto& leaves = part.sentences.at(i).words;
-      std::vector<bool> kept;
-      for (const double p : dm::word_means(part.data.encodings()[i], scores[i].select(1, -1),
-                                           static_cast<int64_t>(leaves.size()))) {
-        kept.push_back(p > 0.5);
-      }
-      const auto chosen = between_spaces(kept, leaves, sentence.words);
-      if (chosen.empty()) continue;
-      std::vector<bool> drawn(chosen.size());
-      const auto order = dm::shuffled(static_cast<int64_t>(chosen.size()), generator);
-      for (size_t w = 0; w < chosen.size(); ++w) drawn[w] = chosen[static_cast<size_t>(order[w])];
-      const std::vector<bool> everything(chosen.size(), true);
-      const auto share = 1.0 / static_cast<double>(sentence.rationales.size());
-      for (const dm::Rationale& rationale : sentence.rationales) {
-        diffmask += share * dm::choice_f1(chosen, rationale.is_decisive);
-        random += share * dm::choice_f1(drawn, rationale.is_decisive);
-        uniform += share * dm::choice_f1(everything, rationale.is_decisive);
-      }
-      ++sentences;
-    }
-  }
-
-  json to_json() const {
-    const double n = std::max<double>(static_cast<double>(sentences), 1.0);
-    return {{"diffmask", diffmask / n},
-            {"random", random / n},
-            {"uniform", uniform / n},
-            {"sentences", sentences}};
-  }
 };
 
 std::vector<dm::Heatmap> pictures(const dm::Attribution& attribution,
@@ -341,148 +171,245 @@ std::vector<dm::Heatmap> pictures(const dm::Attribution& attribution,
   return maps;
 }
 
-int run(const Options& options) {
-  const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
-  at::set_num_threads(options.threads > 0 ? static_cast<int>(options.threads) : cores);
-  const dm::InterruptGuard guard;
-  const auto callbacks = [&](const std::string& title) {
-    return std::vector<dm::Callback>{dm::progress_bar(title, stderr, 50), guard.callback()};
-  };
-  const auto tokenizer = dm::WordPiece::load(options.model);
-  const auto [training, development, test] = read_corpus(options, tokenizer);
-  fmt::print("{} sentences to train on, {} to select on, {} to report on\n", training.data.size(),
-             development.data.size(), test.data.size());
-  json report;
-
-  const auto net = dm::load_bert(options.model, {.classes = kClasses},
-                                 dm::make_generator(dm::derive_seed(options.seed, 100)));
-  const auto forward = [net](const dm::Inputs& x) { return net->forward(x); };
-  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
-    return at::cross_entropy_loss(y, c);
-  };
-  if (!options.classifier.empty() && std::filesystem::exists(options.classifier)) {
-    dm::load_weights(*net, options.classifier);
-  } else {
-    const auto trained = dm::train_supervised(*net, forward, loss, training.data, development.data,
-                                              fine_tuning(options), callbacks("classifier"));
-    fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
-               trained.loss, trained.seconds);
-    report["seconds"]["fine_tune"] = trained.seconds;
-    if (!options.classifier.empty()) dm::save_weights(*net, options.classifier);
-  }
-  if (guard.interrupted()) return 130;
-
-  const auto model = dm::staged(net);
-  const bool by_input = options.gating != "hidden", by_hidden = options.gating != "input";
-  const auto fit = [&](dm::Masking masking, double epsilon, uint64_t seed,
-                       const std::string& file) {
-    Options own = options;
-    own.seed = seed;
-    return explain(own, model, training, development, masking, epsilon, file,
-                   callbacks(masking == dm::Masking::input ? "input gating" : "hidden gating"));
-  };
-  std::vector<Gating> gatings;
-  for (const auto& [name, masking, epsilon, wanted] :
-       {std::tuple{"input", dm::Masking::input, options.input_epsilon, by_input},
-        std::tuple{"hidden", dm::Masking::hidden, options.hidden_epsilon, by_hidden}}) {
-    if (!wanted) continue;
-    const std::string file = options.explainers.empty()
-                                 ? ""
-                                 : fmt::format("{}-{}.safetensors", options.explainers, name);
-    auto explained = fit(masking, epsilon, options.seed, file);
-    if (guard.interrupted()) return 130;
-    report["seconds"][fmt::format("fit_{}", name)] = explained.seconds;
-    gatings.push_back({name, masking, epsilon, std::move(explained.method)});
+// The experiment's steps, in the order of run(); each leaves its figures in the report.
+class Experiment {
+ public:
+  explicit Experiment(const Options& options)
+      : options_(options),
+        tokenizer_(dm::WordPiece::load(options.model)),
+        corpus_(read_corpus(options, tokenizer_)),
+        net_(dm::load_bert(options.model, {.classes = kClasses},
+                           dm::make_generator(dm::derive_seed(options.seed, 100)))),
+        model_(dm::staged(net_)) {
+    fmt::print("{} sentences to train on, {} to select on, {} to report on\n",
+               corpus_.training.data.size(), corpus_.development.data.size(),
+               corpus_.test.data.size());
   }
 
-  const Part& shown = options.dev ? development : test;
-  const auto before = std::chrono::steady_clock::now();
-  const at::Tensor predicted = dm::predict(forward, shown.data, 64).argmax(1);
-  report["seconds"]["forward"] = seconds_since(before);
-  const dm::MaskScore original{dm::accuracy(predicted, shown.data.labels()),
-                               dm::macro_f1(predicted, shown.data.labels(), kClasses), 0, 0, 1};
-  print_head(options.dev ? "dev" : "test");
-  print("original", original);
-  report["original"] = {{"accuracy", original.accuracy}, {"macro_f1", original.macro_f1}};
-  dm::RecordedBatches recorded(*model, shown.data, model->site_names(), {.batch_size = 64});
-  std::vector<dm::MaskScores> sums;
-  for (const Gating& g : gatings) {
-    sums.push_back(report_depths(*model, g, recorded, options.seed, report));
-  }
-  for (size_t i = 0; i < gatings.size(); ++i) {
-    fmt::print("{}: {:.1f}% masked at macro-F1 {:.3f}, at random {:.3f}, as it is {:.3f}\n",
-               gatings[i].name, 100 * sums[i].chosen.masked_share, sums[i].chosen.macro_f1,
-               sums[i].random.macro_f1, original.macro_f1);
+  int run() {
+    fine_tune();
+    fit_explainers();
+    if (guard_.interrupted()) return 130;
+    score();
+    for (const Gating& gating : gatings_) explain_words(gating);
+    if (!options_.trade_off.empty()) trade_off();
+    if (!options_.html.empty()) write_pictures();
+    if (guard_.interrupted()) return 130;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    report_["peak_rss_mb"] = static_cast<double>(usage.ru_maxrss) / 1024;
+    if (!options_.json.empty()) dm::write_file(options_.json, report_.dump(2) + "\n");
+    fmt::print("seconds {}, {:.0f} MB at most\n", report_["seconds"].dump(),
+               report_["peak_rss_mb"].get<double>());
+    return 0;
   }
 
-  for (const Gating& g : gatings) {
+ private:
+  const Part& shown() const { return options_.dev ? corpus_.development : corpus_.test; }
+
+  std::vector<dm::Callback> callbacks(const std::string& title) const {
+    return {dm::progress_bar(title, stderr, 50), guard_.callback()};
+  }
+
+  void fine_tune() {
+    report_["seconds"]["fine_tune"] = 0.0;  // where it was loaded
+    if (!options_.classifier.empty() && std::filesystem::exists(options_.classifier)) {
+      dm::load_weights(*net_, options_.classifier);
+      return;
+    }
+    const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
+      return at::cross_entropy_loss(y, c);
+    };
+    const auto trained =
+        dm::train_supervised(*net_, forward_, loss, corpus_.training.data, corpus_.development.data,
+                             fine_tuning(options_), callbacks("classifier"));
+    fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch,
+               options_.epochs, trained.loss, trained.seconds);
+    report_["seconds"]["fine_tune"] = trained.seconds;
+    if (!options_.classifier.empty()) dm::save_weights(*net_, options_.classifier);
+  }
+
+  // What is trained is saved, if it is to be, though a run is stopped.
+  dm::DiffMask fit(dm::Masking masking, double epsilon, uint64_t seed) {
+    dm::DiffMask method(model_,
+                        {.masking = masking, .probe = {.hidden_size = 128, .layer_norm = true}});
+    const bool input = masking == dm::Masking::input;
+    auto trainer = recipe(options_, masking, epsilon);
+    trainer.seed = seed;
+    const auto summary = method.fit(corpus_.training.data, corpus_.development.data, trainer,
+                                    callbacks(input ? "input gating" : "hidden gating"));
+    fmt::print("{}", summary.full_report());
+    std::fflush(stdout);
+    fit_seconds_ = summary.seconds;
+    return method;
+  }
+
+  void fit_explainers() {
+    for (const auto& [name, masking, epsilon] :
+         {std::tuple{"input", dm::Masking::input, options_.input_epsilon},
+          std::tuple{"hidden", dm::Masking::hidden, options_.hidden_epsilon}}) {
+      if (options_.gating != "both" && options_.gating != name) continue;
+      if (guard_.interrupted()) return;
+      const std::string file = options_.explainers.empty()
+                                   ? ""
+                                   : fmt::format("{}-{}.safetensors", options_.explainers, name);
+      double seconds = 0.0;  // where it is loaded
+      if (!file.empty() && std::filesystem::exists(file)) {
+        gatings_.push_back({name, masking, epsilon, dm::DiffMask::load(file, model_)});
+      } else {
+        gatings_.push_back({name, masking, epsilon, fit(masking, epsilon, options_.seed)});
+        seconds = fit_seconds_;
+        if (!file.empty()) gatings_.back().method.save(file);
+      }
+      report_["seconds"][fmt::format("fit_{}", name)] = seconds;
+    }
+  }
+
+  // The classifier as it is, and what every depth's masks leave of it.
+  void score() {
     const auto began = std::chrono::steady_clock::now();
-    const auto scores = attribute_all(g.method, shown.data);
-    report["seconds"]["attribute"] = seconds_since(began);  // of one gating
-    const std::string suffix = g.name == "input" ? "" : "_hidden", key = "sentiment" + suffix;
-    report[key] = survival(scores, shown);
-    fmt::print("\n{} gating, mean depths of {} that a word survives, by its sentiment: ", g.name,
-               g.method.explainer().depths());
+    predicted_ = dm::predict(forward_, shown().data, 64).argmax(1);
+    report_["seconds"]["forward"] = seconds_since(began);
+    const at::Tensor& labels = shown().data.labels();
+    const dm::MaskScore original{dm::accuracy(predicted_, labels),
+                                 dm::macro_f1(predicted_, labels, kClasses), 0, 0, 1};
+    print_head(options_.dev ? "dev" : "test");
+    print("original", original);
+    report_["original"] = {{"accuracy", original.accuracy}, {"macro_f1", original.macro_f1}};
+    for (const Gating& gating : gatings_) score_depths(gating, report_);
+    for (const Gating& gating : gatings_) {
+      const json& chosen = report_[gating.name]["summary"];
+      fmt::print(
+          "{}: {:.1f}% masked at macro-F1 {:.3f}, at random {:.3f}, as it is {:.3f}\n", gating.name,
+          100 * chosen["masked_share"].get<double>(), chosen["macro_f1"].get<double>(),
+          report_["random_" + gating.name]["summary"]["macro_f1"].get<double>(), original.macro_f1);
+    }
+  }
+
+  // Every depth as "<name>" and "random_<name>", and their summary: hidden states are masked at one
+  // depth at a time, so all depths count; an input's mask is what the last depth leaves.
+  void score_depths(const Gating& gating, json& report) {
+    dm::RecordedBatches data(*model_, shown().data, model_->site_names(), {.batch_size = 64});
+    const dm::Explainer& explainer = gating.method.explainer();
+    const int64_t depths = explainer.depths();
+    const bool hidden = gating.masking == dm::Masking::hidden;
+    dm::MaskScores sum;
+    for (int64_t depth = 0; depth < depths; ++depth) {
+      const std::string& site = explainer.sites()[static_cast<size_t>(depth)];
+      const auto scores =
+          dm::score_depth(*model_, explainer, depth, data, gating.epsilon, kClasses, /*draws=*/1,
+                          dm::make_generator(dm::derive_seed(options_.seed, 200 + depth)));
+      print(fmt::format("{}, {}", gating.name, site), scores.chosen);
+      print("  at random", scores.random);
+      for (const auto& [key, score] : {std::pair{gating.name, scores.chosen},
+                                       std::pair{"random_" + gating.name, scores.random}}) {
+        json row = to_json(score);
+        row["depth"] = site;
+        report[key]["depths"].push_back(row);
+      }
+      const double weight = hidden               ? 1.0 / static_cast<double>(depths)
+                            : depth + 1 < depths ? 0.0
+                                                 : 1.0;
+      sum.chosen.add(scores.chosen, weight);
+      sum.random.add(scores.random, weight);
+    }
+    report[gating.name]["summary"] = to_json(sum.chosen);
+    report["random_" + gating.name]["summary"] = to_json(sum.random);
+    report[gating.name]["epsilon"] = gating.epsilon;
+  }
+
+  // Which words survive: by their sentiment, beside what people marked, and with another seed.
+  void explain_words(const Gating& gating) {
+    const bool input = gating.masking == dm::Masking::input;
+    const std::string suffix = input ? "" : "_hidden";
+    const auto began = std::chrono::steady_clock::now();
+    const auto scores = sst::attribute_all(gating.method, shown().data);
+    report_["seconds"]["attribute" + suffix] = seconds_since(began);
+    json& sentiment = report_["sentiment" + suffix] = sst::survival(scores, shown());
+    fmt::print("\n{} gating, mean depths of {} that a word survives, by its sentiment: ",
+               gating.name, gating.method.explainer().depths());
     for (const std::string& name : kSentiments) {
-      fmt::print("{} {:.2f}  ", name, report[key][name].get<double>());
+      fmt::print("{} {:.2f}  ", name, sentiment[name].get<double>());
     }
     fmt::print("\n");
-    if (!options.rationales.empty() && g.name == "input") {
-      const auto rationales = dm::read_rationales(options.rationales);
-      const auto generator = dm::make_generator(dm::derive_seed(options.seed, 300));
-      Plausibility plausibility;
-      plausibility.add(rationales, "dev", development,
-                       options.dev ? scores : attribute_all(g.method, development.data), generator);
-      plausibility.add(rationales, "test", test,
-                       options.dev ? attribute_all(g.method, test.data) : scores, generator);
-      report["rationales"] = plausibility.to_json();
-      fmt::print("rationales, token F1: {}\n", report["rationales"].dump());
+    if (!options_.rationales.empty() && input) {
+      const auto rationales = dm::read_rationales(options_.rationales);
+      const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 300));
+      sst::Plausibility plausibility;
+      for (const auto& [split, part] :
+           {std::pair{"dev", &corpus_.development}, std::pair{"test", &corpus_.test}}) {
+        plausibility.add(rationales, split, *part,
+                         part == &shown() ? scores : sst::attribute_all(gating.method, part->data),
+                         generator);
+      }
+      report_["rationales"] = plausibility.to_json();
+      fmt::print("rationales, token F1: {}\n", report_["rationales"].dump());
     }
-    if (options.stability) {
-      const auto other = fit(g.masking, g.epsilon, options.seed + 1, "");
-      const double agreement = rank_agreement(scores, attribute_all(other.method, shown.data));
-      report["stability"]["spearman_between_seeds" + suffix] = agreement;
+    if (options_.stability) {
+      const auto other = fit(gating.masking, gating.epsilon, options_.seed + 1);
+      const double agreement = sst::rank_agreement(scores, sst::attribute_all(other, shown().data));
+      report_["stability"]["spearman_between_seeds" + suffix] = agreement;
       fmt::print("Spearman between two seeds: {:.3f}\n", agreement);
     }
   }
 
-  if (options.trade_off) {
-    fmt::print("\n  {:<8} {:>8}  {:>7}  {:>8}\n", "gating", "epsilon", "masked", "macro-F1");
-    for (const Gating& g : gatings) {
+  void trade_off() {
+    dm::Chart chart{"What masks cost", "share masked", "macro-F1", {}};
+    const double original = report_["original"]["macro_f1"];
+    chart.curves.push_back({"as it is", {{0.0, original}, {1.0, original}}, /*dashed=*/true});
+    fmt::print("\n  {:<8} {:>8}  {:>7}  {:>8}  {:>9}\n", "gating", "epsilon", "masked", "macro-F1",
+               "at random");
+    for (const Gating& gating : gatings_) {
+      dm::Curve chosen{gating.name, {}}, random{gating.name + ", random", {}, /*dashed=*/true};
       for (const double epsilon : {0.01, 0.02, 0.05, 0.1, 0.2}) {
-        auto explained = fit(g.masking, epsilon, options.seed, "");
+        if (guard_.interrupted()) return;
         json rows;
-        const auto sum =
-            report_depths(*model, {g.name, g.masking, epsilon, std::move(explained.method)},
-                          recorded, options.seed, rows);
-        fmt::print("  {:<8} {:>8.2f}  {:>6.1f}%  {:>8.3f}\n", g.name, epsilon,
-                   100 * sum.chosen.masked_share, sum.chosen.macro_f1);
-        rows[g.name]["random"] = rows["random_" + g.name]["summary"];
-        report["trade_off"][g.name].push_back(rows[g.name]);
+        score_depths(
+            {gating.name, gating.masking, epsilon, fit(gating.masking, epsilon, options_.seed)},
+            rows);
+        json& row = rows[gating.name];
+        row["random"] = rows["random_" + gating.name]["summary"];
+        const double masked = row["summary"]["masked_share"], f1 = row["summary"]["macro_f1"],
+                     random_f1 = row["random"]["macro_f1"];
+        fmt::print("  {:<8} {:>8.2f}  {:>6.1f}%  {:>8.3f}  {:>9.3f}\n", gating.name, epsilon,
+                   100 * masked, f1, random_f1);
+        chosen.points.emplace_back(masked, f1);
+        random.points.emplace_back(masked, random_f1);
+        report_["trade_off"][gating.name].push_back(row);
       }
+      chart.curves.push_back(chosen);
+      chart.curves.push_back(random);
     }
+    dm::write_file(options_.trade_off, dm::svg_chart(chart));
   }
 
-  if (!options.html.empty()) {
-    const dm::Batch batch = shown.data.batch(dm::iota(20));
+  void write_pictures() {
+    const dm::Batch batch = shown().data.batch(dm::iota(20));
     std::vector<std::pair<std::string, dm::Attribution>> named;
-    for (const Gating& g : gatings) named.emplace_back(g.name, g.method.attribute(batch));
-    const auto maps = pictures(dm::side_by_side(named), tokenizer, shown, predicted, batch);
+    for (const Gating& g : gatings_) named.emplace_back(g.name, g.method.attribute(batch));
+    const auto maps = pictures(dm::side_by_side(named), tokenizer_, shown(), predicted_, batch);
     fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
-    dm::write_file(options.html,
+    dm::write_file(options_.html,
                    dm::html_report("What the encoder needs to tell a sentence's sentiment",
-                                   "Twenty sentences of the treebank. A cell shows the "
-                                   "probability that a token's state is needed at a depth.",
+                                   "Twenty sentences. A cell shows the probability that a token's "
+                                   "state is needed at a depth.",
                                    maps));
   }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  report["peak_rss_mb"] = static_cast<double>(usage.ru_maxrss) / 1024;
-  if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
-  fmt::print("seconds {}, {:.0f} MB at most\n", report["seconds"].dump(),
-             report["peak_rss_mb"].get<double>());
-  return 0;
-}
+
+  const Options& options_;
+  dm::WordPiece tokenizer_;
+  Corpus corpus_;
+  std::shared_ptr<dm::Bert> net_;
+  std::shared_ptr<dm::StagedModel> model_;
+  std::function<at::Tensor(const dm::Inputs&)> forward_ = [net = net_](const dm::Inputs& x) {
+    return net->forward(x);
+  };
+  dm::InterruptGuard guard_;
+  std::vector<Gating> gatings_;
+  double fit_seconds_ = 0.0;  // of the last fit
+  at::Tensor predicted_;
+  json report_;
+};
 
 }  // namespace
 
@@ -529,14 +456,15 @@ int main(int argc, char** argv) {
   app.add_option("--validations", options.validations, "Times that dev.txt is gone through")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_flag("--trade-off", options.trade_off,
-               "Train at epsilon 0.01, 0.02, 0.05, 0.1 and 0.2, too: six times the time");
+  app.add_option("--trade-off", options.trade_off,
+                 "Train at epsilon 0.01, 0.02, 0.05, 0.1 and 0.2, too, and write their chart here, "
+                 "as SVG: six times the time");
   app.add_flag("--stability", options.stability,
                "Train with another seed, too, and compare: twice the time");
   app.add_flag("--dev", options.dev, "Report on dev.txt, to make choices, in place of test.txt");
   CLI11_PARSE(app, argc, argv);
   try {
-    return run(options);
+    return Experiment(options).run();
   } catch (const c10::Error& error) {
     fmt::print(stderr, "sst: {}\n", error.what_without_backtrace());
   } catch (const std::exception& error) {

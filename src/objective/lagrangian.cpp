@@ -8,16 +8,17 @@
 namespace diffmask {
 namespace {
 
-at::Tensor log_odds(const at::Tensor& log_keep) {
+at::Tensor clamped_log_odds(const at::Tensor& log_keep, const PenaltyOptions& options) {
   // Where P is 1 to a float's precision the odds are infinite and their gradient NaN: stop before.
   const at::Tensor log_p = log_keep.clamp_max(-1e-6);
-  return log_p - at::log(-at::expm1(log_p));
+  return (log_p - at::log(-at::expm1(log_p))).clamp(options.lower, options.upper);
 }
 
 }  // namespace
 
 void PenaltyOptions::validate() const {
   require(std::isfinite(scale) && scale > 0, "penalty.scale", "> 0", scale);
+  require(std::isfinite(push) && push >= 0, "penalty.push", ">= 0", push);
   require(lower < upper, "penalty.lower", fmt::format("< penalty.upper = {}", upper), lower);
 }
 
@@ -33,12 +34,13 @@ at::Tensor penalty(const at::Tensor& log_keep, const at::Tensor& mask,
   switch (options.form) {
     case PenaltyOptions::Form::expected_l0:
       cost = log_keep.exp();
+      if (options.push > 0) cost = cost + options.push * clamped_log_odds(log_keep, options);
       break;
     case PenaltyOptions::Form::log_expected_l0:
       cost = log_keep;
       break;
     case PenaltyOptions::Form::keep_log_odds:
-      cost = log_odds(log_keep).clamp(options.lower, options.upper);
+      cost = clamped_log_odds(log_keep, options);
       break;
   }
   return options.scale * masked_mean(cost, mask);

@@ -35,6 +35,8 @@ TEST(PenaltyTest, KnownValues) {
     return penalty(keep.log(), mask, options).item<double>();
   };
   EXPECT_NEAR(value({.form = Form::expected_l0, .scale = 2}), 2 * 0.375, 1e-12);
+  EXPECT_NEAR(value({.form = Form::expected_l0, .scale = 2, .push = 0.1}),
+              2 * 0.375 - 0.1 * std::log(3.0), 1e-12);
   EXPECT_NEAR(value({.form = Form::log_expected_l0, .scale = 2}), std::log(0.125), 1e-12);
   EXPECT_NEAR(value({.form = Form::keep_log_odds, .scale = 2}), -std::log(3.0), 1e-12);
 }
@@ -66,7 +68,10 @@ TEST(PenaltyTest, GradientsAgreeWithFiniteDifferences) {
   const at::Tensor point = -at::linspace(0.05, 4, 8, at::kDouble).view({2, 4});
   const at::Tensor mask = mask_of({1, 1, 1, 1, 1, 1, 0, 0}, 2);
   for (const Form form : {Form::expected_l0, Form::log_expected_l0, Form::keep_log_odds}) {
-    expect_gradient([&](const auto& x) { return penalty(x, mask, {.form = form}); }, point);
+    for (const double push : {0.0, 0.05}) {
+      expect_gradient([&](const auto& x) { return penalty(x, mask, {.form = form, .push = push}); },
+                      point);
+    }
   }
   expect_gradient([&](const auto& x) { return masked_mean(x.square(), mask); }, point);
 }
@@ -84,6 +89,8 @@ TEST(PenaltyTest, RefusesBadOptions) {
   expect_refused({
       {"scale 0", check({.scale = 0}), "penalty.scale has to be > 0, but got 0"},
       {"scale NaN", check({.scale = kNan}), "penalty.scale"},
+      {"push -1", check({.push = -1}), "penalty.push has to be >= 0, but got -1"},
+      {"push NaN", check({.push = kNan}), "penalty.push"},
       {"limits in reverse", check({.lower = 8, .upper = 8}),
        "penalty.lower has to be < penalty.upper"},
       {"lower NaN", check({.lower = kNan}), "penalty.lower"},

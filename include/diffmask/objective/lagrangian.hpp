@@ -19,8 +19,13 @@ struct PenaltyOptions {
   };
   Form form = Form::keep_log_odds;
   double scale = 0.3;  ///< R is multiplied by this, > 0
-  double lower = -6;   ///< of keep_log_odds: log-odds under it are closed enough to push no further
-  double upper = 8;    ///< of keep_log_odds: log-odds above it are not pushed (all but open)
+  /// Of expected_l0: adds push times what keep_log_odds is, >= 0. The two forms have each their
+  /// strength: log-odds get gates going when all are open, but hold a position of middling use at
+  /// middling odds, where it costs divergence and no hard mask drops it; P parts those that are
+  /// worth their lambda D from those that are not. A little of the first is enough (0.05).
+  double push = 0.0;
+  double lower = -6;  ///< log-odds under it are closed enough to push no further
+  double upper = 8;   ///< log-odds above it are not pushed (all but open)
 
   void validate() const;
 };
