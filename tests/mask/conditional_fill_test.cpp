@@ -13,7 +13,8 @@ TEST(ConditionalGaussianTest, DrawsWhatNeighboursLeaveOpen) {
   const int64_t n = 1000, length = 100;  // so long that the ends hardly count
   const at::Generator generator = make_generator(1);
   std::vector<at::Tensor> chain = {at::randn({n}, generator)};
-  for (int t = 1; t < length; ++t) chain.push_back(0.8 * chain.back() + 0.6 * at::randn({n}, generator));
+  for (int t = 1; t < length; ++t)
+    chain.push_back(0.8 * chain.back() + 0.6 * at::randn({n}, generator));
   const at::Tensor h = at::stack(chain, 1).unsqueeze(2) + 3;
   const at::Tensor mask = at::ones({n, length}, at::kBool);
   const Fill fill = fill::conditional_gaussian({{"low", h}}, mask, make_generator(2));

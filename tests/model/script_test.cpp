@@ -179,8 +179,8 @@ TEST(ScriptTest, SelectsRowsOfARecording) {
       EXPECT_TRUE(at::allclose(selected.output(), all.output()));
       EXPECT_TRUE(at::allclose(selected.state(site), all.state(site)));
       const at::Tensor state = at::randn(all.state(site).sizes(), make_generator(8));
-      EXPECT_TRUE(at::allclose(model->resume(selected, site, state),
-                               model->resume(all, site, state)));
+      EXPECT_TRUE(
+          at::allclose(model->resume(selected, site, state), model->resume(all, site, state)));
     }
     const Recording every = model->select_rows(few, rows, c.sites);
     EXPECT_TRUE(at::allclose(model->resume(every, c.sites.back(), every.state(c.sites.back())),
