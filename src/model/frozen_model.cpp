@@ -57,6 +57,18 @@ class ReplacingTap : public Tap {
   std::map<std::string, at::Tensor> left_;
 };
 
+// Gives the states that are known already.
+class GivingTap : public Tap {
+ public:
+  explicit GivingTap(const std::map<std::string, at::Tensor>& states) : states_(states) {}
+  at::Tensor operator()(const std::string& site, const at::Tensor&) override {
+    return states_.at(site);
+  }
+
+ private:
+  const std::map<std::string, at::Tensor>& states_;
+};
+
 }  // namespace
 
 const at::Tensor& Recording::state(const std::string& site) const {
@@ -115,6 +127,11 @@ std::vector<std::string> FrozenModel::select(const std::string& pattern) const {
   }
 }
 
+void FrozenModel::check_owned(const Recording& recording) const {
+  require(recording.model_ == this, "recording", "one of this model",
+          recording.model_ ? "another model's" : "an empty one");
+}
+
 Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::string>& sites) const {
   require(!inputs.empty(), "inputs", "at least one tensor", "none");
   at::NoGradGuard no_grad;
@@ -137,6 +154,38 @@ Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::strin
   return recording;
 }
 
+Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor& rows,
+                                   const std::vector<std::string>& sites) const {
+  check_owned(recording);
+  check_shape("rows", rows, {-1});
+  check_dtype("rows", rows, at::kLong);
+  const int64_t size = recording.output().dim() > 0 ? recording.output().size(0) : 0;
+  const int64_t least = rows.min().item<int64_t>(), largest = rows.max().item<int64_t>();
+  require(least >= 0 && largest < size, "rows", fmt::format("in [0, {})", size),
+          least < 0 ? least : largest);
+  at::NoGradGuard no_grad;
+  const auto selected = [&](const std::string& name, const at::Tensor& tensor) {
+    require(tensor.dim() > 0 && tensor.size(0) == size, name,
+            fmt::format("of {} examples, as the output", size), shape_string(tensor.sizes()));
+    return tensor.index_select(0, rows);
+  };
+  Recording result;
+  result.model_ = this;
+  result.output_ = selected("output", recording.output());
+  for (size_t i = 0; i < recording.inputs().size(); ++i) {
+    result.inputs_.push_back(selected(fmt::format("inputs[{}]", i), recording.inputs()[i]));
+  }
+  for (const std::string& site : sites) {
+    result.states_[site] = selected(fmt::format("state at '{}'", site), recording.state(site));
+  }
+  if (!recording.memory_) return result;
+  GivingTap tap(result.states_);
+  Pass pass{result.inputs_, tap, /*resumed=*/false, in_order(sites), nullptr, /*only_memory=*/true};
+  run(pass);
+  result.memory_ = std::move(pass.memory);
+  return result;
+}
+
 at::Tensor FrozenModel::resume(const Recording& recording, const std::string& site,
                                const at::Tensor& state) const {
   return resume(recording, {{site, state}});
@@ -144,8 +193,7 @@ at::Tensor FrozenModel::resume(const Recording& recording, const std::string& si
 
 at::Tensor FrozenModel::resume(const Recording& recording,
                                std::vector<Replacement> replacements) const {
-  require(recording.model_ == this, "recording", "one of this model",
-          recording.model_ ? "another model's" : "an empty one");
+  check_owned(recording);
   require(!replacements.empty(), "replacements", "at least one", "none");
   std::vector<std::string> names;
   for (const Replacement& replacement : replacements) {

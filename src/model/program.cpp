@@ -103,7 +103,7 @@ at::Tensor Program::run(Pass& pass) const {
 
   std::vector<Slot> touched;
   for (const Site& site : pass.sites) touched.push_back(graph.sites[site.depth].slot);
-  wanted[graph.output] = true;
+  wanted[graph.output] = !pass.only_memory;
   if (pass.resumed) {
     const Marks changed = dependent(graph, touched);
     if (const auto* memory = static_cast<const Kept*>(pass.memory.get())) {
@@ -115,12 +115,13 @@ at::Tensor Program::run(Pass& pass) const {
       give(touched[i], pass.tap(pass.sites[i].name, at::Tensor()));
     }
   } else {
-    mark(touched, wanted);
     for (const Slot slot : touched) mark_kept(graph, slot, kept);
-    for (size_t slot = 0; slot < kept.size(); ++slot) {
-      kept[slot] = kept[slot] && !available[slot];
-      wanted[slot] = wanted[slot] || kept[slot];
+    for (size_t slot = 0; slot < kept.size(); ++slot) kept[slot] = kept[slot] && !available[slot];
+    if (!pass.only_memory) mark(touched, wanted);
+    for (size_t i = 0; pass.only_memory && i < touched.size(); ++i) {
+      give(touched[i], pass.tap(pass.sites[i].name, at::Tensor()));
     }
+    for (size_t slot = 0; slot < kept.size(); ++slot) wanted[slot] = wanted[slot] || kept[slot];
   }
 
   const Plan todo = plan(graph, wanted, available);
@@ -145,7 +146,8 @@ at::Tensor Program::run(Pass& pass) const {
     for (const Slot slot : step.inputs) {
       if (todo.last_use[slot] == i) values[slot] = c10::IValue();
     }
-    if (pass.resumed || next == touched.size() || step.outputs[0] != touched[next]) continue;
+    const bool recorded = !pass.resumed && !pass.only_memory;
+    if (!recorded || next == touched.size() || step.outputs[0] != touched[next]) continue;
     c10::IValue& state = values[touched[next]];
     if (state.isTensor()) pass.tap(pass.sites[next].name, state.toTensor());
     ++next;
@@ -158,6 +160,7 @@ at::Tensor Program::run(Pass& pass) const {
     }
     pass.memory = std::move(memory);
   }
+  if (pass.only_memory) return {};
   require(values[graph.output].isTensor(), "output", "a tensor", values[graph.output].tagKind());
   return values[graph.output].toTensor();
 }

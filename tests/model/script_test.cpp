@@ -164,6 +164,30 @@ TEST(ScriptTest, ResumesFromEverySiteBitForBit) {
   }
 }
 
+// As if inputs[rows] had been recorded, whatever else a resumed pass reads.
+TEST(ScriptTest, SelectsRowsOfARecording) {
+  const at::Tensor rows = at::tensor({2, 0, 0, 1, 2}).to(at::kLong);
+  for (Case& c : cases()) {
+    if (c.name.starts_with("a loop")) continue;  // it counts its rows
+    SCOPED_TRACE(c.name);
+    const auto model = script_model(c.module);
+    const Recording few = model->record({example()});
+    const Recording all = model->record({example().index_select(0, rows)});
+    for (const std::string& site : c.sites) {
+      SCOPED_TRACE(site);
+      const Recording selected = model->select_rows(few, rows, {site});
+      EXPECT_TRUE(at::allclose(selected.output(), all.output()));
+      EXPECT_TRUE(at::allclose(selected.state(site), all.state(site)));
+      const at::Tensor state = at::randn(all.state(site).sizes(), make_generator(8));
+      EXPECT_TRUE(
+          at::allclose(model->resume(selected, site, state), model->resume(all, site, state)));
+    }
+    const Recording every = model->select_rows(few, rows, c.sites);
+    EXPECT_TRUE(at::allclose(model->resume(every, c.sites.back(), every.state(c.sites.back())),
+                             all.output()));
+  }
+}
+
 // Central differences of sum(output * weights) in double precision.
 TEST(ScriptTest, GradientsFlowToEverySite) {
   for (Case& c : cases()) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "diffmask/attribution/passes.hpp"
 #include "diffmask/data/batch.hpp"
 #include "diffmask/mask/fill.hpp"
 #include "diffmask/mask/positions.hpp"
@@ -47,6 +48,14 @@ struct AttributionOptions {
   std::vector<Positions> positions;   ///< one for all sites, or one a site; none: sequences
   Target target = target::predicted;  ///< the number that is explained
   Fill fill = fill::zero;             ///< what replaces a state that is taken away
+  PassOptions passes = {};            ///< how many rows run at once, and who watches
+
+  /// Scores of 0 where the output does not depend on a site, in place of an ArgumentError that
+  /// names it; of methods by gradients, which can tell.
+  bool zero_where_independent = false;
+
+  /// Throws ArgumentError for what no model could do.
+  void validate() const;
 };
 
 class Attributor {

@@ -28,5 +28,16 @@ Fill given(std::map<std::string, at::Tensor> tensors);
 /// none, which is an ArgumentError.
 Fill other_example(at::Generator generator);
 
+/// A draw of each position's state given its neighbours', c = [h_{t-1}; h_{t+1}], from a Gaussian
+/// fitted to the states of other examples (Zintgraf et al. 2017, "conditional sampling"):
+///
+///     h_t | c ~ N(mu + S_hc S_cc^-1 (c - mu_c),  S_hh - S_hc S_cc^-1 S_ch)
+///
+/// A neighbour beyond either end counts as the mean, as it did while fitting. For methods that take
+/// away one position at a time: each draw is given neighbours that are there.
+/// Shape: states of a site (N, T, F); mask (N, T) bool, true where there is a position.
+Fill conditional_gaussian(const std::map<std::string, at::Tensor>& states, const at::Tensor& mask,
+                          at::Generator generator);
+
 }  // namespace fill
 }  // namespace diffmask

@@ -79,6 +79,14 @@ class FrozenModel {
   /// The same with several states replaced at once.
   at::Tensor resume(const Recording& recording, std::vector<Replacement> replacements) const;
 
+  /// The recording of inputs[rows], rows of the batch in any number and order, so that many
+  /// variants of one example are resumed in one pass. Output and states (of `sites`, which were
+  /// recorded) are selected, not computed; what else later steps need is computed from these and
+  /// the inputs. The examples of a batch have to be independent of one another. Shape: rows (N)
+  /// int64, N >= 1.
+  Recording select_rows(const Recording& recording, const at::Tensor& rows,
+                        const std::vector<std::string>& sites) const;
+
   /// The model's parameters and buffers by name.
   virtual std::map<std::string, at::Tensor> tensors() const = 0;
 
@@ -96,9 +104,12 @@ class FrozenModel {
   struct Pass {
     const Inputs& inputs;
     Tap& tap;
-    bool resumed;                        ///< whether states are replaced
-    std::vector<Site> sites;             ///< to be recorded, or replaced; in execution order
-    std::shared_ptr<const void> memory;  ///< what an original pass leaves for those that resume
+    bool resumed;             ///< whether states are replaced
+    std::vector<Site> sites;  ///< to be recorded, or replaced; in execution order
+    /// What an original pass leaves for those that resume. A model that leaves some is asked for it
+    /// by `only_memory`, too.
+    std::shared_ptr<const void> memory = nullptr;
+    bool only_memory = false;  ///< no output is computed; the tap gives the states of all `sites`
   };
 
   /// f(x), handing the state at each of the pass's sites to its tap in execution order and running
@@ -111,6 +122,7 @@ class FrozenModel {
 
  private:
   std::vector<Site> in_order(const std::vector<std::string>& names) const;
+  void check_owned(const Recording& recording) const;
 };
 
 }  // namespace diffmask

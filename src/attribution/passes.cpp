@@ -1,0 +1,111 @@
+#include "diffmask/attribution/passes.hpp"
+
+#include <chrono>
+#include <new>
+#include <optional>
+
+#include "attribution/memory_meter.hpp"
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+
+namespace diffmask {
+namespace {
+
+double now() {
+  using Clock = std::chrono::steady_clock;
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
+// LibTorch has no type of its own for the CPU's allocator's error.
+bool out_of_memory(const std::exception& error) {
+  const std::string_view text = error.what();
+  const auto says = [&](std::string_view words) { return text.find(words) != text.npos; };
+  return dynamic_cast<const std::bad_alloc*>(&error) || says("out of memory") ||
+         says("can't allocate memory") || says("not enough memory");
+}
+
+}  // namespace
+
+void PassOptions::validate() const {
+  require(max_batch >= 1, "max_batch", ">= 1", max_batch);
+  require(memory >= 0, "memory", ">= 0 bytes", memory);
+}
+
+Passes::Passes(const FrozenModel& model, const Recording& recording, PassOptions options)
+    : model_(model), recording_(recording), options_(std::move(options)), began_(now()) {
+  options_.validate();
+}
+
+double Passes::seconds() const { return now() - began_; }
+
+const Recording& Passes::recording_of(const std::vector<std::string>& sites, const at::Tensor& rows,
+                                      bool always_select) {
+  const int64_t size = recording_.output().size(0);
+  if (!always_select && rows.equal(at::arange(size, rows.options()))) return recording_;
+  if (!selected_rows_.defined() || !selected_rows_.equal(rows) || selected_sites_ != sites) {
+    selected_ = {};  // never two at once
+    selected_ = model_.select_rows(recording_, rows, sites);
+    selected_rows_ = rows;
+    selected_sites_ = sites;
+  }
+  return selected_;
+}
+
+// As many rows as fit, where one takes `bytes`: whole multiples of the batch if they may be, as
+// chunks then have the same examples and share a recording.
+int64_t Passes::fitting(int64_t bytes, int64_t largest) const {
+  if (options_.memory > 0 && bytes > 0) {
+    require(bytes <= options_.memory, "memory",
+            fmt::format("at least the {} bytes that a pass of one row takes", bytes),
+            options_.memory);
+    largest = std::min(largest, options_.memory / bytes);
+  }
+  const int64_t batch = recording_.output().size(0);
+  return largest > batch ? largest - largest % batch : largest;
+}
+
+void Passes::report() const {
+  if (!options_.progress) return;
+  Progress progress;
+  progress.step = count_;
+  progress.steps = std::max(count_, planned_);
+  progress.seconds = seconds();
+  if (options_.progress(progress) == Action::stop) {
+    throw Cancelled(fmt::format("cancelled after {} of {} rows", count_, progress.steps));
+  }
+}
+
+void Passes::each(const std::vector<std::string>& sites, const at::Tensor& rows,
+                  const std::function<void(const Chunk&)>& work) {
+  check_shape("rows", rows, {-1});
+  const int64_t total = rows.size(0);
+  planned_ = std::max(planned_, count_ + total);
+  require(options_.memory == 0 || MemoryMeter::available(), "memory",
+          "0 while LibTorch's profiler runs, which measures memory in the same way",
+          options_.memory);
+  bool measure = options_.memory > 0;
+  int64_t most = measure ? 1 : fitting(0, options_.max_batch);
+  for (int64_t begin = 0; begin < total;) {
+    const int64_t size = std::min(most, total - begin);
+    try {
+      std::optional<MemoryMeter> meter;
+      if (measure) {
+        selected_ = {};
+        selected_rows_ = at::Tensor();
+        meter.emplace();
+      }
+      work({recording_of(sites, rows.narrow(0, begin, size), measure), begin, begin + size});
+      if (measure) most = fitting(meter->peak(), options_.max_batch);
+      measure = false;
+    } catch (const std::exception& error) {
+      if (size == 1 || !out_of_memory(error)) throw;
+      most = size / 2;
+      continue;
+    }
+    begin += size;
+    count_ += size;
+    report();
+  }
+}
+
+}  // namespace diffmask
