@@ -46,7 +46,7 @@ struct Options {
                                                                         trade_off;
   uint64_t seed = 0;
   int64_t epochs = 3, steps = 800, batch_size = 32, threads = 0;
-  double input_epsilon = 0.1, hidden_epsilon = 0.1;  // the paper's
+  double input_epsilon = 0.08, hidden_epsilon = 0.05;
   double rate = 0.015;
   bool words = false, mask_special = false, stability = false, dev = false;
 };
@@ -121,7 +121,6 @@ dm::SupervisedOptions fine_tuning(const Options& options) {
 }
 
 dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double epsilon) {
-  const bool input = masking == dm::Masking::input;
   dm::TrainerOptions trainer;
   trainer.epsilon = kMargin * epsilon;
   trainer.steps = options.steps;
@@ -131,17 +130,15 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   // P parts what is worth its divergence from what is not; log-odds leave equal odds at low depths,
   // of which no hard mask can be made (docs/recipe.md).
   trainer.penalty = {.form = dm::PenaltyOptions::Form::expected_l0, .scale = 1.0};
-  // Input gates multiply over depths, so theirs is moved with more care.
-  trainer.multiplier = {.initial = input ? 10.0 : 5.0,
-                        .rate = input ? 0.1 : 0.3,
-                        .proportional = input ? 15.0 : 10.0,
-                        .smoothing = input ? 0.8 : 0.9,
-                        .maximum = 60};
-  trainer.gate_rate = trainer.baseline_rate = options.rate * (input ? 0.5 : 1.0);
+  trainer.multiplier = {
+      .initial = 5, .rate = 0.3, .proportional = 10, .smoothing = 0.9, .maximum = 60};
+  trainer.gate_rate = trainer.baseline_rate = options.rate;
   trainer.final_rate = 0.05;
-  if (input) {
-    trainer.schedule = dm::TrainerOptions::Schedule::deepest_and_random;
-    trainer.first_share = 0.5;
+  if (masking == dm::Masking::input) {
+    // Deep probes know the prediction: let alone, they drop whole sentences whose prediction the
+    // baseline gives anyway. What words alone can tell is settled first.
+    trainer.schedule = dm::TrainerOptions::Schedule::bottom_up;
+    trainer.first_share = 0.75;
   }
   trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
   trainer.validate_every = options.steps;                   // dear: all depths over dev.txt

@@ -1,8 +1,43 @@
 #include "diffmask/attribution/attributor.hpp"
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/model/frozen_model.hpp"
 
 namespace diffmask {
+
+void AttributionOptions::validate() const {
+  for (const Positions& layout : positions) layout.validate();
+  require(positions.size() <= 1 || positions.size() == sites.size(), "positions",
+          "none, one for all sites, or one a site", positions.size());
+  require(target != nullptr, "target", "a function", "none");
+  require(fill != nullptr, "fill", "a function", "none");
+  passes.validate();
+}
+
+AttributionOptions AttributionOptions::resolved(const FrozenModel* model) const {
+  require(model != nullptr, "model", "a model", "a null pointer");
+  AttributionOptions options = *this;
+  if (options.sites.empty()) options.sites = model->site_names();
+  options.validate();
+  for (const std::string& site : options.sites) model->site(site);
+  return options;
+}
+
+const Positions& AttributionOptions::positions_of(size_t depth) const {
+  static const Positions sequence;
+  if (positions.empty()) return sequence;
+  return positions.size() == 1 ? positions.front() : positions.at(depth);
+}
+
+void AttributionOptions::check_state(size_t depth, const at::Tensor& state,
+                                     const Batch& batch) const {
+  const std::string name = fmt::format("state at '{}'", sites.at(depth));
+  check_finite(name, state);
+  const int64_t count = positions_of(depth).features(state).size(1);
+  require(count == batch.mask.size(1), name,
+          fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
+}
 
 Attribution side_by_side(const std::vector<std::pair<std::string, Attribution>>& named) {
   require(!named.empty(), "named", "at least one attribution", "none");

@@ -1,12 +1,9 @@
 #include "diffmask/attribution/deeplift.hpp"
 
-#include <ATen/ExpandUtils.h>
-
 #include "attribution/deeplift_rules.hpp"
 #include "attribution/program_method.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"
-#include "diffmask/core/shape.hpp"
 
 namespace diffmask {
 namespace {
@@ -114,22 +111,12 @@ at::Tensor target_multipliers(const Target& target, const at::Tensor& output,
   return sum;
 }
 
-at::Tensor reference_of(const Fill& fill, const std::string& site, const at::Tensor& state) {
-  const at::Tensor filled = fill(site, state);
-  const std::string name = fmt::format("fill of '{}'", site);
-  require(filled.defined(), name, "a tensor", "an undefined one");
-  require(at::is_expandable_to(filled.sizes(), state.sizes()), name,
-          fmt::format("of a shape that broadcasts to {}", shape_string(state.sizes())),
-          shape_string(filled.sizes()));
-  return filled.to(state.options()).expand_as(state).contiguous();
-}
-
 }  // namespace
 
 DeepLift::DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
                    DeepLiftOptions deeplift)
     : model_(std::move(model)),
-      options_(checked_options(model_.get(), std::move(options))),
+      options_(options.resolved(model_.get())),
       deeplift_(std::move(deeplift)) {
   if (deeplift_.references.empty()) deeplift_.references = {options_.fill};
   for (const Fill& fill : deeplift_.references) {
@@ -151,7 +138,7 @@ Attribution DeepLift::attribute(const Batch& given) const {
     at::Tensor sum, gap = at::zeros_like(value);
     const at::Tensor state = pass.state(depth);
     for (const Fill& fill : deeplift_.references) {
-      const at::Tensor reference = reference_of(fill, options_.sites[depth], state);
+      const at::Tensor reference = fill::value(fill, options_.sites[depth], state).contiguous();
       const Walk walk(pass, depth, reference);
       if (!walk.output().defined()) break;
       const at::Tensor seed = target_multipliers(options_.target, output, walk.output());
@@ -165,7 +152,7 @@ Attribution DeepLift::attribute(const Batch& given) const {
     features.push_back(sum.defined() ? sum / count : sum);
     gaps.push_back(gap / count);
   }
-  Attribution result = pass.result(features, passes);
+  Attribution result = pass.result(std::move(features), passes);
   result.gap = at::stack(gaps, 1);
   return result;
 }

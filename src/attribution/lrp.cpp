@@ -71,9 +71,7 @@ class Table {
 }  // namespace
 
 Lrp::Lrp(std::shared_ptr<const FrozenModel> model, AttributionOptions options, LrpOptions lrp)
-    : model_(std::move(model)),
-      options_(checked_options(model_.get(), std::move(options))),
-      lrp_(std::move(lrp)) {
+    : model_(std::move(model)), options_(options.resolved(model_.get())), lrp_(std::move(lrp)) {
   require(lrp_.epsilon > 0, "epsilon", "> 0", lrp_.epsilon);
   for (const LrpEntry& entry : lrp_.rules) validate(entry);
 }
@@ -97,7 +95,7 @@ Attribution Lrp::attribute(const Batch& given) const {
   Attribution result = pass.result(features, batch.size());
   const at::Tensor whole = row_sums(start);
   std::vector<at::Tensor> gaps;
-  for (const at::Tensor& feature : features) {
+  for (const at::Tensor& feature : result.features) {
     gaps.push_back((whole - row_sums(feature)) / whole.abs());
   }
   result.gap = at::stack(gaps, 1);

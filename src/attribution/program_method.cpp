@@ -27,18 +27,6 @@ std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs
   return native->trace(inputs);
 }
 
-AttributionOptions checked_options(const FrozenModel* model, AttributionOptions options) {
-  require(model != nullptr, "model", "a model", "a null pointer");
-  for (const Positions& layout : options.positions) layout.validate();
-  if (options.sites.empty()) options.sites = model->site_names();
-  for (const std::string& site : options.sites) model->site(site);
-  require(options.positions.size() <= 1 || options.positions.size() == options.sites.size(),
-          "positions", "none, one for all sites, or one a site", options.positions.size());
-  require(options.target != nullptr, "target", "a function", "none");
-  require(options.fill != nullptr, "fill", "a function", "none");
-  return options;
-}
-
 ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
                          const Batch& batch, bool all_sites_are_roots)
     : options_(options),
@@ -48,33 +36,26 @@ ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& opt
       tape_(program_->graph(), batch.inputs,
             all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
-    const std::string name = fmt::format("state at '{}'", options_.sites[depth]);
-    require(tape_.value(slots_[depth]).isTensor(), name, "a tensor",
+    require(tape_.value(slots_[depth]).isTensor(),
+            fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
             tape_.value(slots_[depth]).tagKind());
-    check_finite(name, state(depth));
-    const int64_t count = positions(depth).features(state(depth)).size(1);
-    require(count == batch.mask.size(1), name,
-            fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
+    options_.check_state(depth, state(depth), batch);
   }
 }
 
-const Positions& ProgramPass::positions(size_t depth) const {
-  static const Positions sequence;
-  if (options_.positions.empty()) return sequence;
-  return options_.positions.size() == 1 ? options_.positions[0] : options_.positions[depth];
-}
-
-Attribution ProgramPass::result(const std::vector<at::Tensor>& features, int64_t passes) const {
+Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes) const {
   std::vector<at::Tensor> scores;
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
-    require(features[depth].defined(), "site", "one that the output depends on",
+    require(features[depth].defined() || options_.zero_where_independent, "site",
+            "one that the output depends on (zero_where_independent gives zeros for others)",
             fmt::format("'{}'", options_.sites[depth]));
-    scores.push_back(positions(depth).features(features[depth]).sum(2));
+    if (!features[depth].defined()) features[depth] = at::zeros_like(state(depth));
+    scores.push_back(options_.positions_of(depth).features(features[depth]).sum(2));
   }
   const at::Tensor all =
       at::stack(scores, 2).masked_fill(batch_.mask.logical_not().unsqueeze(2), 0);
   Attribution result{options_.sites, all, all.gt(0), batch_.mask};
-  result.features = features;
+  result.features = std::move(features);
   result.passes = passes;
   return result;
 }

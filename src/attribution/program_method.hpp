@@ -15,9 +15,6 @@ namespace diffmask {
 /// A program itself; a native model's trace on these inputs. ArgumentError for other models.
 std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs& inputs);
 
-/// Checks options against a model, and gives them with its sites where they named none.
-AttributionOptions checked_options(const FrozenModel* model, AttributionOptions options);
-
 class ProgramPass {
  public:
   /// Roots: the options' sites, or all of the program's.
@@ -29,11 +26,10 @@ class ProgramPass {
   at::Tensor state(size_t depth) const { return tape_.value(slots_[depth]).toTensor().detach(); }
   at::Tensor output() const { return tape_.output().detach(); }
 
-  /// The result, but for the gap: scores are sums over features, keep is scores > 0. ArgumentError
-  /// where a site's features are undefined, as the output does not depend on it.
-  Attribution result(const std::vector<at::Tensor>& features, int64_t passes) const;
-
-  const Positions& positions(size_t depth) const;
+  /// The result, but for the gap: scores are sums over features, keep is scores > 0. Where a
+  /// site's features are undefined, as the output does not depend on it, they are 0 if the options
+  /// say so, else it is an ArgumentError.
+  Attribution result(std::vector<at::Tensor> features, int64_t passes) const;
 
  private:
   const AttributionOptions& options_;

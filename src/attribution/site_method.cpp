@@ -1,38 +1,19 @@
 #include "diffmask/attribution/site_method.hpp"
 
-#include <ATen/ExpandUtils.h>
-
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask {
 
-void AttributionOptions::validate() const {
-  for (const Positions& layout : positions) layout.validate();
-  require(positions.size() <= 1 || positions.size() == sites.size(), "positions",
-          "none, one for all sites, or one a site", positions.size());
-  require(target != nullptr, "target", "a function", "none");
-  require(fill != nullptr, "fill", "a function", "none");
-  passes.validate();
-}
-
 SiteMethod::SiteMethod(std::shared_ptr<const FrozenModel> model, AttributionOptions options)
-    : model_(std::move(model)), options_(std::move(options)) {
-  require(model_ != nullptr, "model", "a model", "a null pointer");
-  options_.validate();
-  if (options_.sites.empty()) options_.sites = model_->site_names();
-  for (const std::string& site : options_.sites) model_->site(site);
-}
+    : model_(std::move(model)), options_(options.resolved(model_.get())) {}
 
 const std::string& SiteMethod::Original::site(int64_t depth) const {
   return options.sites.at(static_cast<size_t>(depth));
 }
 
 const Positions& SiteMethod::Original::positions(int64_t depth) const {
-  static const Positions sequence;
-  if (options.positions.empty()) return sequence;
-  return options.positions.size() == 1 ? options.positions.front()
-                                       : options.positions.at(static_cast<size_t>(depth));
+  return options.positions_of(static_cast<size_t>(depth));
 }
 
 at::Tensor SiteMethod::Original::examples() const {
@@ -40,14 +21,7 @@ at::Tensor SiteMethod::Original::examples() const {
 }
 
 at::Tensor SiteMethod::Original::fill(int64_t depth) const {
-  const at::Tensor& h = state(depth);
-  const at::Tensor filled = options.fill(site(depth), h);
-  const std::string name = fmt::format("fill of '{}'", site(depth));
-  require(filled.defined(), name, "a tensor", "an undefined one");
-  require(at::is_expandable_to(filled.sizes(), h.sizes()), name,
-          fmt::format("of a shape that broadcasts to {}", shape_string(h.sizes())),
-          shape_string(filled.sizes()));
-  return filled.to(h.options()).expand_as(h);
+  return fill::value(options.fill, site(depth), state(depth));
 }
 
 SiteMethod::Column SiteMethod::summed(const Original& original, int64_t depth,
@@ -77,12 +51,7 @@ void SiteMethod::with_original(const Batch& given,
   const Original original{
       *model_, options_, batch, recording, target::value(options_.target, output, output), passes};
   for (size_t i = 0; needs_positions() && i < options_.sites.size(); ++i) {
-    const auto depth = static_cast<int64_t>(i);
-    const std::string name = fmt::format("state at '{}'", original.site(depth));
-    check_finite(name, original.state(depth));
-    const int64_t count = original.positions(depth).features(original.state(depth)).size(1);
-    require(count == batch.mask.size(1), name,
-            fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
+    options_.check_state(i, original.state(static_cast<int64_t>(i)), batch);
   }
   use(original);
 }

@@ -9,15 +9,6 @@
 namespace diffmask::fill {
 namespace {
 
-bool broadcasts(at::IntArrayRef from, at::IntArrayRef to) {
-  if (from.size() > to.size()) return false;
-  for (size_t i = 1; i <= from.size(); ++i) {
-    const int64_t size = from[from.size() - i];
-    if (size != 1 && size != to[to.size() - i]) return false;
-  }
-  return true;
-}
-
 // A site's Gaussian, in double precision.
 struct Gaussian {
   at::Tensor mean, weight, root;  // mu (F), S_hc S_cc^-1 (F, 2F), and R of R R^T the covariance
@@ -47,6 +38,16 @@ Gaussian fitted(const std::string& site, const at::Tensor& states, const at::Ten
   return {mean, weight, vectors * values.clamp_min(0).sqrt()};
 }
 
+// What stands in for a state, checked and spread to its shape.
+at::Tensor checked(const at::Tensor& filled, const std::string& site, const at::Tensor& state) {
+  const std::string name = fmt::format("fill of '{}'", site);
+  require(filled.defined(), name, "a tensor", "an undefined one");
+  require(at::is_expandable_to(filled.sizes(), state.sizes()), name,
+          fmt::format("of a shape that broadcasts to {}", shape_string(state.sizes())),
+          shape_string(filled.sizes()));
+  return filled.to(state.options()).expand_as(state);
+}
+
 }  // namespace
 
 at::Tensor zero(const std::string&, const at::Tensor& state) {
@@ -57,10 +58,7 @@ Fill given(std::map<std::string, at::Tensor> tensors) {
   return [tensors = std::move(tensors)](const std::string& site, const at::Tensor& state) {
     const auto found = tensors.find(site);
     require(found != tensors.end(), "fill", "given for every site", site);
-    require(broadcasts(found->second.sizes(), state.sizes()), fmt::format("fill of '{}'", site),
-            fmt::format("of a shape that broadcasts to {}", shape_string(state.sizes())),
-            shape_string(found->second.sizes()));
-    return found->second.to(state.options());
+    return checked(found->second, site, state);
   };
 }
 
@@ -94,6 +92,11 @@ Fill conditional_gaussian(const std::map<std::string, at::Tensor>& states, const
         mean + at::matmul(neighbours(centred), weight.t()) + at::matmul(noise, root.t());
     return drawn.to(state.options());
   };
+}
+
+at::Tensor value(const Fill& fill, const std::string& site, const at::Tensor& state) {
+  require(fill != nullptr, "fill", "a function", "none");
+  return checked(fill(site, state), site, state);
 }
 
 }  // namespace diffmask::fill

@@ -16,6 +16,8 @@
 
 namespace diffmask {
 
+class FrozenModel;
+
 /// How much each position matters at each depth.
 struct Attribution {
   std::vector<std::string> sites;  ///< the depths' names, D of them
@@ -56,6 +58,14 @@ struct AttributionOptions {
 
   /// Throws ArgumentError for what no model could do.
   void validate() const;
+
+  /// Valid ones for this model, with all its sites where none were named; else ArgumentError.
+  AttributionOptions resolved(const FrozenModel* model) const;
+
+  const Positions& positions_of(size_t depth) const;
+
+  /// Throws ArgumentError for a state that is not finite or has other positions than the batch.
+  void check_state(size_t depth, const at::Tensor& state, const Batch& batch) const;
 };
 
 class Attributor {

@@ -39,5 +39,9 @@ Fill other_example(at::Generator generator);
 Fill conditional_gaussian(const std::map<std::string, at::Tensor>& states, const at::Tensor& mask,
                           at::Generator generator);
 
+/// A fill applied and checked, spread to the state's shape. Throws ArgumentError unless it gives a
+/// tensor that broadcasts against the state.
+at::Tensor value(const Fill& fill, const std::string& site, const at::Tensor& state);
+
 }  // namespace fill
 }  // namespace diffmask
