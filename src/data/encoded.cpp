@@ -50,7 +50,9 @@ EncodedDataset::EncodedDataset(std::vector<Encoding> encodings, at::Tensor label
     has_pairs_ |= std::any_of(encoding.types.begin(), encoding.types.end(),
                               [](int64_t type) { return type != 0; });
   }
-  if (labels_.defined()) check_shape("labels", labels_, {size()});
+  require(!labels_.defined() || (labels_.dim() > 0 && labels_.size(0) == size()), "labels",
+          fmt::format("one for each of {} encodings", size()),
+          labels_.defined() ? shape_string(labels_.sizes()) : "");
 }
 
 int64_t EncodedDataset::length(int64_t example) const {

@@ -8,6 +8,7 @@
 
 #include "data/utf8.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
 
 namespace diffmask {
 namespace {
@@ -71,6 +72,21 @@ double word_f1(const std::vector<std::string>& answer, const std::vector<std::st
 }
 
 }  // namespace
+
+at::Tensor best_spans(const at::Tensor& output, const at::Tensor& allowed, int64_t longest) {
+  check_shape("output", output, {-1, -1, 2});
+  check_shape("allowed", allowed, {output.size(0), output.size(1)});
+  check_dtype("allowed", allowed, at::kBool);
+  require(longest >= 1, "longest", ">= 1", longest);
+  require(allowed.any(1).all().item<bool>(), "allowed", "true at one token or more of every row",
+          "a row without any");
+  const at::Tensor logits = output.masked_fill(allowed.logical_not().unsqueeze(2), -INFINITY);
+  const at::Tensor sums = logits.select(2, 0).unsqueeze(2) + logits.select(2, 1).unsqueeze(1);
+  const at::Tensor in_order =
+      at::ones({output.size(1), output.size(1)}, allowed.options()).triu().tril(longest - 1);
+  const at::Tensor best = sums.masked_fill(in_order.logical_not(), -INFINITY).flatten(1).argmax(1);
+  return at::stack({best.div(output.size(1), "floor"), best.remainder(output.size(1))}, 1);
+}
 
 std::string normalise_answer(std::string_view text) {
   return fmt::format("{}", fmt::join(answer_words(text), " "));

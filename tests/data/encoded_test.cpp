@@ -37,6 +37,8 @@ TEST(EncodedDatasetTest, ExplainsTheTokensOfWordsAndLetsTheModelReadAll) {
   EXPECT_TRUE(batch.examples.equal(at::tensor({1, 0}, at::kLong)));
   EXPECT_FALSE(batch.groups.defined());
   EXPECT_EQ(data.batch({1}).inputs[0].size(1), 3) << "cut to the batch's longest";
+  const EncodedDataset spans(two(), numbers({1, 2, 1, 1}, 2));
+  EXPECT_TRUE(spans.batch({1}).labels.equal(numbers({1, 1}, 2)));
 }
 
 TEST(EncodedDatasetTest, ExplainsSpecialTokensWhereAsked) {
@@ -82,7 +84,9 @@ TEST(EncodedDatasetTest, RefusesBadInput) {
       {"nothing to explain", [=] { EncodedDataset({framed}); },
        "encodings[0] has to be of at least one token to explain, but got 0"},
       {"torn", [=] { EncodedDataset({torn}); }, "encodings[0] has to be of as many ids"},
-      {"labels", [] { EncodedDataset(two(), at::zeros({3}, at::kLong)); }, "labels"},
+      {"labels", [] { EncodedDataset(two(), at::zeros({3}, at::kLong)); },
+       "labels has to be one for each of 2 encodings, but got (3)"},
+      {"a label", [] { EncodedDataset(two(), at::zeros({}, at::kLong)); }, "labels has to be one"},
       {"no examples", [&] { data.batch({}); }, "examples has to be at least one"},
       {"example", [&] { data.batch({2}); }, "example has to be in 0..1, but got 2"},
   });

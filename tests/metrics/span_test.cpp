@@ -7,6 +7,54 @@
 namespace diffmask {
 namespace {
 
+TEST(SpanTest, FindsTheLikeliestSpan) {
+  // Starts and ends of one row in turn; the best of each without the rules is (2, 1), or (0, 3).
+  const at::Tensor crossed = at::tensor({1.0, 0.0, 0.0, 5.0, 4.0, 1.5, 0.0, 1.0}).view({1, 4, 2});
+  const at::Tensor wide = at::tensor({5.0, 0.0, 0.0, 1.0, 3.0, -1.0, 0.0, 4.0}).view({1, 4, 2});
+  const at::Tensor both = at::cat({crossed, wide});
+  const at::Tensor all = at::ones({2, 4}, at::kBool);
+  const auto spans = [&](const at::Tensor& allowed, int64_t longest) {
+    const at::Tensor found = best_spans(both, allowed, longest);
+    EXPECT_EQ(found.scalar_type(), at::kLong);
+    return std::vector<int64_t>(found.data_ptr<int64_t>(), found.data_ptr<int64_t>() + 4);
+  };
+  using Spans = std::vector<int64_t>;
+  EXPECT_EQ(spans(all, 4), (Spans{0, 1, 0, 3}));  // 1 + 5 and 5 + 4
+  EXPECT_EQ(spans(all, 3), (Spans{0, 1, 2, 3}));  // four tokens are too many: 3 + 4
+  EXPECT_EQ(spans(all, 1), (Spans{2, 2, 0, 0}));  // 4 + 1.5 and 5 + 0
+  at::Tensor some = all.clone();
+  some.select(1, 1).fill_(false);
+  EXPECT_EQ(spans(some, 4), (Spans{2, 2, 0, 3}));
+  some.select(1, 3).fill_(false);
+  EXPECT_EQ(spans(some, 4), (Spans{2, 2, 0, 0}));
+}
+
+TEST(SpanTest, TheLikeliestSpanNeedsAToken) {
+  const at::Tensor output = at::zeros({2, 3, 2}), all = at::ones({2, 3}, at::kBool);
+  at::Tensor none = all.clone();
+  none[1].fill_(false);
+  expect_refused({
+      {"shape",
+       [&] {
+         best_spans(at::zeros({2, 3}), all, 1);
+       },
+       "output"},
+      {"tokens",
+       [&] {
+         best_spans(output, at::ones({2, 4}, at::kBool), 1);
+       },
+       "allowed"},
+      {"dtype",
+       [&] {
+         best_spans(output, at::ones({2, 3}), 1);
+       },
+       "allowed"},
+      {"length", [&] { best_spans(output, all, 0); }, "longest has to be >= 1, but got 0"},
+      {"no token", [&] { best_spans(output, none, 1); },
+       "allowed has to be true at one token or more of every row"},
+  });
+}
+
 // Golden values of the few lines of Python that define the measure (lower, string.punctuation,
 // re.sub of \b(a|an|the)\b, split), with Python 3.11.
 TEST(SpanTest, NormalisesAnswers) {

@@ -20,7 +20,7 @@ struct EncodedOptions {
 
 class EncodedDataset : public Dataset {
  public:
-  /// ArgumentError for a text without a token to be explained. Shape: labels (N), optional.
+  /// ArgumentError for a text without a token to be explained. Shape: labels (N, ...), optional.
   explicit EncodedDataset(std::vector<Encoding> encodings, at::Tensor labels = {},
                           EncodedOptions options = {});
 

@@ -1,0 +1,76 @@
+// What the examples that fine-tune an encoder and explain it have in common.
+#pragma once
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/data/wordpiece.hpp"
+#include "diffmask/train/supervised.hpp"
+
+inline double seconds_since(std::chrono::steady_clock::time_point began) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+/// The most memory that the program has held at once, in MB.
+inline double peak_rss_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+/// A BERT's usual fine-tuning: warm-up, linear decay, no weight decay of biases, length buckets.
+inline diffmask::SupervisedOptions fine_tuning(double rate, int64_t epochs, uint64_t seed) {
+  diffmask::SupervisedOptions options;
+  options.epochs = epochs;
+  options.batch_size = 32;
+  options.rate = rate;
+  options.final_rate = 0.01;
+  options.warm_up = 0.1;
+  options.weight_decay = 0.01;
+  options.decay_vectors = false;
+  options.pool = 32;
+  options.seed = seed;
+  return options;
+}
+
+struct Explained {
+  diffmask::DiffMask method;
+  double seconds = 0.0;  ///< 0 where it was loaded
+};
+
+/// The explainer: loaded where its file is there, else fitted and, where a file is named, written.
+inline Explained explain(const std::shared_ptr<diffmask::StagedModel>& model,
+                         const diffmask::Dataset& training, const diffmask::Dataset& validation,
+                         diffmask::Masking masking, const diffmask::TrainerOptions& options,
+                         const std::string& file,
+                         const std::vector<diffmask::Callback>& callbacks) {
+  if (!file.empty() && std::filesystem::exists(file)) {
+    return {diffmask::DiffMask::load(file, model)};
+  }
+  diffmask::DiffMask method(
+      model, {.masking = masking, .probe = {.hidden_size = 128, .layer_norm = true}});
+  const auto summary = method.fit(training, validation, options, callbacks);
+  fmt::print("{}", summary.full_report());
+  std::fflush(stdout);
+  if (!file.empty()) method.save(file);
+  return {std::move(method), summary.seconds};
+}
+
+/// The tokens that were explained, in order, as a heatmap wants them. Shape: mask (T) bool.
+inline std::vector<std::string> token_names(const diffmask::WordPiece& tokenizer,
+                                            const diffmask::Encoding& encoding,
+                                            const at::Tensor& mask) {
+  std::vector<std::string> names;
+  for (int64_t t = 0; t < encoding.size(); ++t) {
+    if (mask[t].item<bool>())
+      names.push_back(tokenizer.token(encoding.ids[static_cast<size_t>(t)]));
+  }
+  return names;
+}

@@ -1,0 +1,425 @@
+// Which tokens of a question and a passage does a Transformer need to find the answer, and at which
+// layer does it know? The experiment of De Cao et al. 2020, section 4.3, on questions in the format
+// of SQuAD.
+//
+//   ./examples/run question_answering --data FOLDER
+//
+// with squadshifts_new_wiki_v1.0.json (Miller et al., ICML 2020) to train on and xquad.en.json
+// (Artetxe et al., ACL 2020) to report on in the folder. Fine-tunes a small BERT to mark the
+// answer, trains DiffMask by input and by hidden states, and prints how well answers are found as
+// they are, with what DiffMask masks taken away, and with as much taken away at random; and the
+// share of the question, of the passage and of the answer in it that is kept at each depth. Expect
+// masks that cost little, random ones that cost nearly all, and answers kept more than passages.
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/data/encoded.hpp"
+#include "diffmask/data/squad.hpp"
+#include "diffmask/mask/masking.hpp"
+#include "diffmask/metrics/span.hpp"
+#include "diffmask/nets/bert.hpp"
+#include "diffmask/nets/weights.hpp"
+#include "diffmask/report/heatmap.hpp"
+#include "diffmask/train/supervised.hpp"
+#include "encoders.hpp"
+
+namespace dm = diffmask;
+using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kLongestAnswer = 30;  // tokens, as BERT's own script has it
+constexpr int64_t kShown = 6;           // questions on the page
+constexpr double kRate = 2e-4;          // of fine-tuning
+// Explainers are trained to this share of the epsilon asked for, so that what holds on the
+// questions they were selected on holds on others, too.
+constexpr double kMargin = 0.7;
+
+struct Options {
+  std::string data, model, classifier, explainers, gating = "both", html, json;
+  uint64_t seed = 0;
+  int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, selection = 256, threads = 0;
+  double epsilon = 1;  // the paper's
+  double rate = 8e-3, first_share = 0.5, multiplier = 1.5;
+};
+
+// Questions of a file, as the encoder reads them; those with a label have their whole answer.
+struct Part {
+  const dm::Squad& squad;
+  std::vector<dm::SpanExample> examples;
+  dm::EncodedDataset data;
+
+  Part(const dm::Squad& of, std::vector<dm::SpanExample> some, const dm::WordPiece& tokenizer,
+       bool labelled)
+      : squad(of),
+        examples(std::move(some)),
+        data(encodings(), labelled ? spans() : at::Tensor(), {.padding = tokenizer.padding()}) {}
+
+  const dm::SpanExample& example(const dm::Batch& batch, int64_t row) const {
+    return examples.at(static_cast<size_t>(batch.examples[row].item<int64_t>()));
+  }
+
+ private:
+  std::vector<dm::Encoding> encodings() const {
+    std::vector<dm::Encoding> all;
+    for (const dm::SpanExample& example : examples) all.push_back(example.encoding);
+    return all;
+  }
+  at::Tensor spans() const {
+    std::vector<int64_t> all;
+    for (const dm::SpanExample& example : examples) {
+      all.insert(all.end(), {example.first, example.last});
+    }
+    return at::tensor(all, at::kLong).view({-1, 2});
+  }
+};
+
+// Splits by passage, of which a tenth is held out: questions about one are too much alike.
+std::pair<Part, Part> split(const dm::Squad& squad, std::vector<dm::SpanExample> examples,
+                            const dm::WordPiece& tokenizer, uint64_t seed) {
+  const auto passages = static_cast<int64_t>(squad.contexts.size());
+  std::vector<bool> is_held_out(squad.contexts.size(), false);
+  const auto order = dm::shuffled(passages, dm::make_generator(dm::derive_seed(seed, 101)));
+  for (int64_t i = 0; i < std::max<int64_t>(passages / 10, 1); ++i) {
+    is_held_out[static_cast<size_t>(order[static_cast<size_t>(i)])] = true;
+  }
+  std::vector<dm::SpanExample> training, held_out;
+  for (dm::SpanExample& example : examples) {
+    const bool held = is_held_out[squad.questions[example.question].context];
+    (held ? held_out : training).push_back(std::move(example));
+  }
+  return {Part(squad, std::move(training), tokenizer, true),
+          Part(squad, std::move(held_out), tokenizer, true)};
+}
+
+// Cross entropy of the answer's first and last token. Shape: output (B, T, 2), spans (B, 2).
+at::Tensor span_loss(const at::Tensor& output, const at::Tensor& spans) {
+  return (at::cross_entropy_loss(output.select(2, 0), spans.select(1, 0)) +
+          at::cross_entropy_loss(output.select(2, 1), spans.select(1, 1))) /
+         2;
+}
+
+dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
+  dm::TrainerOptions trainer;
+  trainer.epsilon = kMargin * options.epsilon;
+  trainer.divergence = dm::divergence::span;
+  trainer.steps = options.steps;
+  trainer.batches = {.batch_size = options.batch_size, .by_length = true};
+  trainer.expected_every = 2;
+  trainer.warm_up = 50;
+  // As many times 1 / epsilon as for the treebank: the divergence is larger, its price is not.
+  trainer.multiplier.initial = options.multiplier / options.epsilon;
+  trainer.multiplier.maximum = 3 * trainer.multiplier.initial;
+  trainer.multiplier.rate = 0.1 / options.epsilon;
+  trainer.gate_rate = trainer.baseline_rate = options.rate;
+  trainer.final_rate = 0.05;
+  if (masking == dm::Masking::input) {
+    trainer.schedule = dm::TrainerOptions::Schedule::deepest_and_random;
+    trainer.first_share = options.first_share;
+  }
+  trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
+  trainer.validate_every = std::max<int64_t>(options.steps / 2, 1);
+  trainer.seed = options.seed;
+  return trainer;
+}
+
+// A way of masking, and its explainer.
+struct Gating {
+  std::string name;
+  dm::Masking masking;
+  dm::DiffMask method;
+};
+
+// 0, 1 and 2 for tokens of the question, of the passage and of the answer in it; -1 for others.
+// Shape: (B, T).
+at::Tensor kinds_of(const Part& part, const dm::Batch& batch) {
+  at::Tensor kinds = at::full(batch.mask.sizes(), -1, at::kLong);
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    const dm::SpanExample& example = part.example(batch, row);
+    const at::Tensor types = at::tensor(example.encoding.types, at::kLong);
+    kinds[row].narrow(0, 0, types.size(0)).copy_(types);
+    if (example.has_answer()) {
+      kinds[row].narrow(0, example.first, example.last - example.first + 1).fill_(2);
+    }
+  }
+  return kinds.masked_fill(batch.mask.logical_not(), -1);
+}
+
+// What is measured of a question; the last three are the shares of its tokens that are kept, a
+// passage's without the answer's. NaN where it has no such tokens.
+const std::vector<std::string> kFigures = {
+    "exact_match",    "f1",       "masked_share", "divergence",
+    "within_epsilon", "question", "passage",      "answer"};
+
+// Of the output (B, T, 2) under the masks z (B, T). Shape: (B, figures).
+at::Tensor measure(const Part& part, const dm::Batch& batch, const at::Tensor& original,
+                   const at::Tensor& output, const at::Tensor& z, double epsilon) {
+  const at::Tensor kinds = kinds_of(part, batch);
+  const at::Tensor spans = dm::best_spans(output, kinds.ge(1), kLongestAnswer);
+  std::vector<double> exact, f1;
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    const dm::SpanExample& example = part.example(batch, row);
+    std::vector<std::string> accepted;
+    for (const auto& answer : part.squad.questions[example.question].answers) {
+      accepted.push_back(answer.text);
+    }
+    const std::string found = dm::span_text(part.squad, example, spans[row][0].item<int64_t>(),
+                                            spans[row][1].item<int64_t>());
+    exact.push_back(dm::exact_match(found, accepted));
+    f1.push_back(dm::token_f1(found, accepted));
+  }
+  const auto kept = [&](const at::Tensor& tokens) {
+    return (z * tokens).sum(1, /*keepdim=*/false, at::kDouble) / tokens.sum(1);
+  };
+  const at::Tensor divergence = dm::divergence::span(original, output).to(at::kDouble);
+  return at::stack({at::tensor(exact), at::tensor(f1), 1 - kept(batch.mask), divergence,
+                    divergence.le(epsilon).to(at::kDouble), kept(kinds.eq(0)), kept(kinds.eq(1)),
+                    kept(kinds.eq(2))},
+                   1);
+}
+
+// The rows of `measure` of many batches, and their means.
+struct Score {
+  std::string name;
+  std::vector<at::Tensor> rows;
+
+  at::Tensor means() const { return at::cat(rows).nanmean(0); }
+};
+
+json to_json(const at::Tensor& means) {
+  json result;
+  for (size_t i = 0; i < kFigures.size(); ++i) {
+    (i < 5 ? result : result["kept"])[kFigures[i]] = means[static_cast<int64_t>(i)].item<double>();
+  }
+  return result;
+}
+
+void print(const std::string& name, const at::Tensor& means) {
+  const auto* m = means.data_ptr<double>();
+  fmt::print(
+      "  {:<24} {:>5.1f} {:>6.1f}  {:>6.1f}%  {:>8.4f}  {:>6.1f}%  {:>8.1f}%{:>8.1f}%{:>8.1f}%\n",
+      name, 100 * m[0], 100 * m[1], 100 * m[2], m[3], 100 * m[4], 100 * m[5], 100 * m[6],
+      100 * m[7]);
+}
+
+// As they are, and masked at every depth of every gating: by the explainer, and at random.
+struct Scores {
+  Score original{"original", {}};
+  std::vector<std::vector<Score>> chosen, random;  // a gating, a depth
+};
+
+Scores score(const dm::StagedModel& model, const std::vector<Gating>& gatings, const Part& part,
+             const Options& options) {
+  at::NoGradGuard no_grad;
+  const auto generator = dm::make_generator(dm::derive_seed(options.seed, 200));
+  Scores scores;
+  for (const Gating& gating : gatings) {
+    std::vector<Score> depths;
+    for (const auto& site : gating.method.explainer().sites()) depths.push_back({site, {}});
+    scores.chosen.push_back(depths);
+    scores.random.push_back(depths);
+  }
+  for (const auto& examples : dm::length_batches(part.data, 32)) {
+    if (dm::InterruptGuard::interrupted()) break;
+    const dm::Batch batch = part.data.batch(examples);
+    const dm::Recording recording = model.record(batch.inputs);
+    const auto add = [&](Score& to, const at::Tensor& output, const at::Tensor& z) {
+      to.rows.push_back(measure(part, batch, recording.output(), output, z, options.epsilon));
+    };
+    add(scores.original, recording.output(), at::ones(batch.mask.sizes()));
+    for (size_t g = 0; g < gatings.size(); ++g) {
+      const dm::Explainer& explainer = gatings[g].method.explainer();
+      const auto gates =
+          explainer.gates(recording, batch, dm::iota(explainer.depths()), dm::Draw::hard);
+      for (size_t d = 0; d < gates.size(); ++d) {
+        const auto depth = static_cast<int64_t>(d);
+        const at::Tensor& z = gates[d].z;
+        add(scores.chosen[g][d], explainer.masked_output(model, recording, depth, z), z);
+        const at::Tensor drawn = dm::shuffled_mask(z, batch.mask, generator);
+        add(scores.random[g][d], explainer.masked_output(model, recording, depth, drawn), drawn);
+      }
+    }
+  }
+  return scores;
+}
+
+// "<name>" and "random_<name>" of the report. Hidden states are masked at one depth at a time, so
+// the sum is over all depths; an input's mask is what the last depth leaves.
+json report_depths(const Gating& gating, const std::vector<Score>& scores,
+                   const std::string& prefix) {
+  json report;
+  std::vector<at::Tensor> all;
+  for (const Score& score : scores) {
+    all.push_back(score.means());
+    print(prefix + score.name, all.back());
+    report["depths"].push_back(to_json(all.back()));
+    report["depths"].back()["depth"] = score.name;
+  }
+  const at::Tensor sum =
+      gating.masking == dm::Masking::hidden ? at::stack(all).mean(0) : all.back();
+  print(prefix + "in all", sum);
+  report["summary"] = to_json(sum);
+  return report;
+}
+
+// The first questions.
+std::vector<dm::Heatmap> pictures(const std::vector<Gating>& gatings, const dm::StagedModel& model,
+                                  const dm::WordPiece& tokenizer, const Part& part) {
+  const dm::Batch batch = part.data.batch(dm::iota(std::min(kShown, part.data.size())));
+  std::vector<std::pair<std::string, dm::Attribution>> named;
+  for (const Gating& g : gatings) named.emplace_back(g.name, g.method.attribute(batch));
+  const dm::Attribution attribution = dm::side_by_side(named);
+  const at::Tensor spans = dm::best_spans(model.record(batch.inputs).output(),
+                                          kinds_of(part, batch).ge(1), kLongestAnswer);
+  std::vector<dm::Heatmap> maps;
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    const dm::SpanExample& example = part.example(batch, row);
+    const dm::SquadQuestion& question = part.squad.questions[example.question];
+    const std::string found = dm::span_text(part.squad, example, spans[row][0].item<int64_t>(),
+                                            spans[row][1].item<int64_t>());
+    maps.push_back(dm::heatmap(
+        attribution, row, token_names(tokenizer, example.encoding, batch.mask[row]),
+        fmt::format("{} Found: {}; expected: {}", question.text, found, question.answers[0].text)));
+  }
+  return maps;
+}
+
+int run(const Options& options) {
+  const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
+  at::set_num_threads(options.threads > 0 ? static_cast<int>(options.threads) : cores);
+  const dm::InterruptGuard guard;
+  const auto callbacks = [&](const std::string& title) {
+    return std::vector<dm::Callback>{dm::progress_bar(title, stderr, 50), guard.callback()};
+  };
+  auto texts = dm::read_wordpiece_options(options.model);
+  texts.longest = options.longest;
+  const auto tokenizer = dm::WordPiece::load(options.model, texts);
+  const dm::Squad wiki = dm::read_squad(options.data + "/squadshifts_new_wiki_v1.0.json"),
+                  xquad = dm::read_squad(options.data + "/xquad.en.json");
+  auto kept = dm::span_examples(wiki, tokenizer, dm::CutAnswers::drop);
+  auto all = dm::span_examples(xquad, tokenizer, dm::CutAnswers::keep);
+  const auto [training, selection] = split(wiki, std::move(kept.examples), tokenizer, options.seed);
+  const Part test(xquad, std::move(all.examples), tokenizer, /*labelled=*/false);
+  fmt::print(
+      "{} questions to train on, {} to select on, {} to report on\n"
+      "answers cut off after {} tokens: {} questions are not trained on, {} are reported on\n",
+      training.data.size(), selection.data.size(), test.data.size(), options.longest,
+      kept.cut_answers, all.cut_answers);
+  json report = {{"longest", options.longest},
+                 {"cut_answers", {{"train", kept.cut_answers}, {"test", all.cut_answers}}}};
+
+  const auto net = dm::load_bert(options.model, {.kind = dm::BertHead::Kind::span},
+                                 dm::make_generator(dm::derive_seed(options.seed, 100)));
+  if (!options.classifier.empty() && std::filesystem::exists(options.classifier)) {
+    dm::load_weights(*net, options.classifier);
+    net->eval();
+  } else {
+    const auto trained = dm::train_supervised(
+        *net, [net](const dm::Inputs& x) { return net->forward(x); }, span_loss, training.data,
+        selection.data, fine_tuning(kRate, options.epochs, options.seed), callbacks("fine-tuning"));
+    fmt::print("span model: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
+               trained.loss, trained.seconds);
+    report["seconds"]["fine_tune"] = trained.seconds;
+    if (!options.classifier.empty()) dm::save_weights(*net, options.classifier);
+  }
+  if (guard.interrupted()) return 130;
+
+  const auto model = dm::staged(net);
+  const dm::Subset selected(selection.data,
+                            dm::iota(std::min(options.selection, selection.data.size())));
+  std::vector<Gating> gatings;
+  for (const auto& [name, masking] :
+       {std::pair{"input", dm::Masking::input}, std::pair{"hidden", dm::Masking::hidden}}) {
+    if (options.gating != "both" && options.gating != name) continue;
+    const std::string file = options.explainers.empty()
+                                 ? ""
+                                 : fmt::format("{}-{}.safetensors", options.explainers, name);
+    auto explained = explain(model, training.data, selected, masking, recipe(options, masking),
+                             file, callbacks(fmt::format("{} gating", name)));
+    if (guard.interrupted()) return 130;
+    report["seconds"][fmt::format("fit_{}", name)] = explained.seconds;
+    gatings.push_back({name, masking, std::move(explained.method)});
+  }
+
+  const auto began = std::chrono::steady_clock::now();
+  const Scores scores = score(*model, gatings, test, options);
+  if (guard.interrupted()) return 130;
+  report["seconds"]["score"] = seconds_since(began);
+  fmt::print("\n  {:<24} {:>5} {:>6}  {:>7}  {:>8}  {:>7}  {:>9}{:>9}{:>9}\n", "test", "EM", "F1",
+             "masked", "D", "D<=eps", "question", "passage", "answer");
+  print("original", scores.original.means());
+  report["original"] = to_json(scores.original.means());
+  for (size_t g = 0; g < gatings.size(); ++g) {
+    const std::string& name = gatings[g].name;
+    report[name] = report_depths(gatings[g], scores.chosen[g], name + ", ");
+    report["random_" + name] = report_depths(gatings[g], scores.random[g], "random, ");
+    report[name]["epsilon"] = options.epsilon;
+  }
+
+  if (!options.html.empty()) {
+    const auto maps = pictures(gatings, *model, tokenizer, test);
+    fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
+    dm::write_file(options.html,
+                   dm::html_report("What the encoder needs to find an answer",
+                                   "Some questions with their passages. A cell shows the "
+                                   "probability that a token's state is needed at a depth.",
+                                   maps));
+  }
+  report["peak_rss_mb"] = peak_rss_mb();
+  if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
+  fmt::print("seconds {}, {:.0f} MB at most\n", report["seconds"].dump(), peak_rss_mb());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Which tokens does a Transformer need to find an answer, and where does it know?");
+  Options options;
+  app.add_option("--data", options.data,
+                 "Folder of squadshifts_new_wiki_v1.0.json and xquad.en.json")
+      ->required();
+  app.add_option("--model", options.model, "Hugging Face folder of an encoder")->required();
+  app.add_option("--classifier", options.classifier,
+                 "The fine-tuned weights: loaded where the file is there, else written");
+  app.add_option("--explainers", options.explainers,
+                 "Begin of the explainers' files: loaded where they are there, else written");
+  app.add_option("--gating", options.gating, "What is masked")
+      ->check(CLI::IsMember({"input", "hidden", "both"}))
+      ->capture_default_str();
+  app.add_option("--html", options.html, "Write pictures of some questions here");
+  app.add_option("--json", options.json, "Write the figures here");
+  app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
+  app.add_option("--longest", options.longest, "Tokens of a question and its passage; more are cut")
+      ->capture_default_str();
+  app.add_option("--epochs", options.epochs, "Epochs of fine-tuning")->capture_default_str();
+  app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
+  app.add_option("--batch-size", options.batch_size, "Questions a step")->capture_default_str();
+  app.add_option("--selection", options.selection,
+                 "Questions that an explainer is selected on, of those held out")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
+      ->capture_default_str();
+  app.add_option("--rate", options.rate, "Step size of the explainers")->capture_default_str();
+  app.add_option("--multiplier", options.multiplier, "Multipliers times epsilon at the start")
+      ->capture_default_str();
+  app.add_option("--first-share", options.first_share,
+                 "Share of epsilon that input gating may use at the first depth in training")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return run(options);
+  } catch (const c10::Error& error) {
+    fmt::print(stderr, "question_answering: {}\n", error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "question_answering: {}\n", error.what());
+  }
+  return 1;
+}
