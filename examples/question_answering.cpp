@@ -10,10 +10,12 @@
 // they are, with what DiffMask masks taken away, and with as much taken away at random; and the
 // share of the question, of the passage and of the answer in it that is kept at each depth. Expect
 // masks that cost little, random ones that cost nearly all, and answers kept more than passages.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/file.hpp"
@@ -45,56 +47,36 @@ struct Options {
   uint64_t seed = 0;
   int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, selection = 256, threads = 0;
   double epsilon = 1;  // the paper's
-  double rate = 8e-3, first_share = 0.5, multiplier = 1.5;
+  double rate = 8e-3, multiplier = 1.5;
 };
 
-// Questions of a file, as the encoder reads them; those with a label have their whole answer.
+// Questions of a file, as the encoder reads them.
 struct Part {
   const dm::Squad& squad;
   std::vector<dm::SpanExample> examples;
   dm::EncodedDataset data;
 
-  Part(const dm::Squad& of, std::vector<dm::SpanExample> some, const dm::WordPiece& tokenizer,
-       bool labelled)
+  Part(const dm::Squad& of, std::vector<dm::SpanExample> some, int64_t padding)
       : squad(of),
         examples(std::move(some)),
-        data(encodings(), labelled ? spans() : at::Tensor(), {.padding = tokenizer.padding()}) {}
+        data(dm::span_dataset(examples, {.padding = padding})) {}
 
   const dm::SpanExample& example(const dm::Batch& batch, int64_t row) const {
     return examples.at(static_cast<size_t>(batch.examples[row].item<int64_t>()));
   }
-
- private:
-  std::vector<dm::Encoding> encodings() const {
-    std::vector<dm::Encoding> all;
-    for (const dm::SpanExample& example : examples) all.push_back(example.encoding);
-    return all;
-  }
-  at::Tensor spans() const {
-    std::vector<int64_t> all;
-    for (const dm::SpanExample& example : examples) {
-      all.insert(all.end(), {example.first, example.last});
-    }
-    return at::tensor(all, at::kLong).view({-1, 2});
-  }
 };
 
 // Splits by passage, of which a tenth is held out: questions about one are too much alike.
-std::pair<Part, Part> split(const dm::Squad& squad, std::vector<dm::SpanExample> examples,
-                            const dm::WordPiece& tokenizer, uint64_t seed) {
-  const auto passages = static_cast<int64_t>(squad.contexts.size());
-  std::vector<bool> is_held_out(squad.contexts.size(), false);
-  const auto order = dm::shuffled(passages, dm::make_generator(dm::derive_seed(seed, 101)));
-  for (int64_t i = 0; i < std::max<int64_t>(passages / 10, 1); ++i) {
-    is_held_out[static_cast<size_t>(order[static_cast<size_t>(i)])] = true;
-  }
+std::pair<Part, Part> split(const dm::Squad& squad, const std::vector<dm::SpanExample>& examples,
+                            int64_t padding, uint64_t seed) {
+  const auto order = dm::shuffled(static_cast<int64_t>(squad.contexts.size()),
+                                  dm::make_generator(dm::derive_seed(seed, 101)));
   std::vector<dm::SpanExample> training, held_out;
-  for (dm::SpanExample& example : examples) {
-    const bool held = is_held_out[squad.questions[example.question].context];
-    (held ? held_out : training).push_back(std::move(example));
+  for (const dm::SpanExample& example : examples) {
+    const size_t context = squad.questions[example.question].context;
+    (order[context] % 10 == 0 ? held_out : training).push_back(example);
   }
-  return {Part(squad, std::move(training), tokenizer, true),
-          Part(squad, std::move(held_out), tokenizer, true)};
+  return {Part(squad, std::move(training), padding), Part(squad, std::move(held_out), padding)};
 }
 
 // Cross entropy of the answer's first and last token. Shape: output (B, T, 2), spans (B, 2).
@@ -120,7 +102,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
   trainer.final_rate = 0.05;
   if (masking == dm::Masking::input) {
     trainer.schedule = dm::TrainerOptions::Schedule::deepest_and_random;
-    trainer.first_share = options.first_share;
+    trainer.first_share = 0.5;
   }
   trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
   trainer.validate_every = std::max<int64_t>(options.steps / 2, 1);
@@ -128,12 +110,8 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
   return trainer;
 }
 
-// A way of masking, and its explainer.
-struct Gating {
-  std::string name;
-  dm::Masking masking;
-  dm::DiffMask method;
-};
+// Ways of masking by name.
+using Explainers = std::vector<std::pair<std::string, dm::DiffMask>>;
 
 // 0, 1 and 2 for tokens of the question, of the passage and of the answer in it; -1 for others.
 // Shape: (B, T).
@@ -150,32 +128,41 @@ at::Tensor kinds_of(const Part& part, const dm::Batch& batch) {
   return kinds.masked_fill(batch.mask.logical_not(), -1);
 }
 
+// What the model finds. Shape: output (B, T, 2).
+std::vector<std::string> answers(const Part& part, const dm::Batch& batch,
+                                 const at::Tensor& output) {
+  const at::Tensor spans = dm::best_spans(output, kinds_of(part, batch).ge(1), kLongestAnswer);
+  std::vector<std::string> found;
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    found.push_back(dm::span_text(part.squad, part.example(batch, row),
+                                  spans[row][0].item<int64_t>(), spans[row][1].item<int64_t>()));
+  }
+  return found;
+}
+
 // What is measured of a question; the last three are the shares of its tokens that are kept, a
 // passage's without the answer's. NaN where it has no such tokens.
 const std::vector<std::string> kFigures = {
     "exact_match",    "f1",       "masked_share", "divergence",
     "within_epsilon", "question", "passage",      "answer"};
 
-// Of the output (B, T, 2) under the masks z (B, T). Shape: (B, figures).
+// Of the output under the masks z (B, T). Shape: (B, figures).
 at::Tensor measure(const Part& part, const dm::Batch& batch, const at::Tensor& original,
                    const at::Tensor& output, const at::Tensor& z, double epsilon) {
-  const at::Tensor kinds = kinds_of(part, batch);
-  const at::Tensor spans = dm::best_spans(output, kinds.ge(1), kLongestAnswer);
   std::vector<double> exact, f1;
+  const auto found = answers(part, batch, output);
   for (int64_t row = 0; row < batch.size(); ++row) {
-    const dm::SpanExample& example = part.example(batch, row);
     std::vector<std::string> accepted;
-    for (const auto& answer : part.squad.questions[example.question].answers) {
+    for (const auto& answer : part.squad.questions[part.example(batch, row).question].answers) {
       accepted.push_back(answer.text);
     }
-    const std::string found = dm::span_text(part.squad, example, spans[row][0].item<int64_t>(),
-                                            spans[row][1].item<int64_t>());
-    exact.push_back(dm::exact_match(found, accepted));
-    f1.push_back(dm::token_f1(found, accepted));
+    exact.push_back(dm::exact_match(found[static_cast<size_t>(row)], accepted));
+    f1.push_back(dm::token_f1(found[static_cast<size_t>(row)], accepted));
   }
   const auto kept = [&](const at::Tensor& tokens) {
     return (z * tokens).sum(1, /*keepdim=*/false, at::kDouble) / tokens.sum(1);
   };
+  const at::Tensor kinds = kinds_of(part, batch);
   const at::Tensor divergence = dm::divergence::span(original, output).to(at::kDouble);
   return at::stack({at::tensor(exact), at::tensor(f1), 1 - kept(batch.mask), divergence,
                     divergence.le(epsilon).to(at::kDouble), kept(kinds.eq(0)), kept(kinds.eq(1)),
@@ -183,12 +170,12 @@ at::Tensor measure(const Part& part, const dm::Batch& batch, const at::Tensor& o
                    1);
 }
 
-// The rows of `measure` of many batches, and their means.
+// A way of masking at one depth, and the figures of all questions.
 struct Score {
-  std::string name;
-  std::vector<at::Tensor> rows;
+  std::string name, site;  // "original" has no site
+  std::vector<at::Tensor> figures;
 
-  at::Tensor means() const { return at::cat(rows).nanmean(0); }
+  at::Tensor means() const { return at::cat(figures).nanmean(0); }
 };
 
 json to_json(const at::Tensor& means) {
@@ -207,110 +194,113 @@ void print(const std::string& name, const at::Tensor& means) {
       100 * m[7]);
 }
 
-// As they are, and masked at every depth of every gating: by the explainer, and at random.
-struct Scores {
-  Score original{"original", {}};
-  std::vector<std::vector<Score>> chosen, random;  // a gating, a depth
-};
-
-Scores score(const dm::StagedModel& model, const std::vector<Gating>& gatings, const Part& part,
-             const Options& options) {
+// As they are, then masked at every depth of every gating: by the explainer, and at random.
+std::vector<Score> score(const dm::StagedModel& model, const Explainers& explainers,
+                         const Part& part, const Options& options) {
   at::NoGradGuard no_grad;
   const auto generator = dm::make_generator(dm::derive_seed(options.seed, 200));
-  Scores scores;
-  for (const Gating& gating : gatings) {
-    std::vector<Score> depths;
-    for (const auto& site : gating.method.explainer().sites()) depths.push_back({site, {}});
-    scores.chosen.push_back(depths);
-    scores.random.push_back(depths);
-  }
+  std::vector<Score> scores;
   for (const auto& examples : dm::length_batches(part.data, 32)) {
     if (dm::InterruptGuard::interrupted()) break;
     const dm::Batch batch = part.data.batch(examples);
     const dm::Recording recording = model.record(batch.inputs);
-    const auto add = [&](Score& to, const at::Tensor& output, const at::Tensor& z) {
-      to.rows.push_back(measure(part, batch, recording.output(), output, z, options.epsilon));
+    size_t next = 0;
+    const auto add = [&](const std::string& name, const std::string& site, const at::Tensor& output,
+                         const at::Tensor& z) {
+      if (next == scores.size()) scores.push_back({name, site, {}});
+      scores[next++].figures.push_back(
+          measure(part, batch, recording.output(), output, z, options.epsilon));
     };
-    add(scores.original, recording.output(), at::ones(batch.mask.sizes()));
-    for (size_t g = 0; g < gatings.size(); ++g) {
-      const dm::Explainer& explainer = gatings[g].method.explainer();
-      const auto gates =
-          explainer.gates(recording, batch, dm::iota(explainer.depths()), dm::Draw::hard);
-      for (size_t d = 0; d < gates.size(); ++d) {
-        const auto depth = static_cast<int64_t>(d);
-        const at::Tensor& z = gates[d].z;
-        add(scores.chosen[g][d], explainer.masked_output(model, recording, depth, z), z);
-        const at::Tensor drawn = dm::shuffled_mask(z, batch.mask, generator);
-        add(scores.random[g][d], explainer.masked_output(model, recording, depth, drawn), drawn);
+    add("original", "", recording.output(), at::ones(batch.mask.sizes()));
+    for (const auto& [name, method] : explainers) {
+      const dm::Explainer& explainer = method.explainer();
+      const auto depths = dm::iota(explainer.depths());
+      const auto gates = explainer.gates(recording, batch, depths, dm::Draw::hard);
+      for (const int64_t depth : depths) {
+        const auto add_masked = [&](const std::string& key, const at::Tensor& z) {
+          add(key, explainer.sites()[static_cast<size_t>(depth)],
+              explainer.masked_output(model, recording, depth, z), z);
+        };
+        const at::Tensor& z = gates[static_cast<size_t>(depth)].z;
+        add_masked(name, z);
+        add_masked("random_" + name, dm::shuffled_mask(z, batch.mask, generator));
       }
     }
   }
   return scores;
 }
 
-// "<name>" and "random_<name>" of the report. Hidden states are masked at one depth at a time, so
-// the sum is over all depths; an input's mask is what the last depth leaves.
-json report_depths(const Gating& gating, const std::vector<Score>& scores,
-                   const std::string& prefix) {
-  json report;
-  std::vector<at::Tensor> all;
+// Prints and writes them. Hidden states are masked at one depth at a time, so that the summary is
+// the mean over depths; an input's mask is what the last depth leaves.
+void report_scores(const std::vector<Score>& scores, json& report) {
+  fmt::print("\n  {:<24} {:>5} {:>6}  {:>7}  {:>8}  {:>7}  {:>9}{:>9}{:>9}\n", "test", "EM", "F1",
+             "masked", "D", "D<=eps", "question", "passage", "answer");
+  std::map<std::string, std::vector<at::Tensor>> depths;
   for (const Score& score : scores) {
-    all.push_back(score.means());
-    print(prefix + score.name, all.back());
-    report["depths"].push_back(to_json(all.back()));
-    report["depths"].back()["depth"] = score.name;
+    const at::Tensor means = score.means();
+    json figures = to_json(means);
+    if (score.site.empty()) {
+      print(score.name, means);
+      report[score.name] = figures;
+      continue;
+    }
+    const bool is_random = score.name.starts_with("random");
+    print(is_random ? "  at random" : fmt::format("{}, {}", score.name, score.site), means);
+    figures["depth"] = score.site;
+    report[score.name]["depths"].push_back(figures);
+    depths[score.name].push_back(means);
   }
-  const at::Tensor sum =
-      gating.masking == dm::Masking::hidden ? at::stack(all).mean(0) : all.back();
-  print(prefix + "in all", sum);
-  report["summary"] = to_json(sum);
-  return report;
+  fmt::print("\n");
+  for (const auto& [name, means] : depths) {
+    const bool is_input = name.ends_with("input");
+    const at::Tensor summary = is_input ? means.back() : at::stack(means).mean(0);
+    print(name + (is_input ? ", last depth" : ", mean"), summary);
+    report[name]["summary"] = to_json(summary);
+  }
 }
 
 // The first questions.
-std::vector<dm::Heatmap> pictures(const std::vector<Gating>& gatings, const dm::StagedModel& model,
+std::vector<dm::Heatmap> pictures(const Explainers& explainers, const dm::StagedModel& model,
                                   const dm::WordPiece& tokenizer, const Part& part) {
   const dm::Batch batch = part.data.batch(dm::iota(std::min(kShown, part.data.size())));
   std::vector<std::pair<std::string, dm::Attribution>> named;
-  for (const Gating& g : gatings) named.emplace_back(g.name, g.method.attribute(batch));
+  for (const auto& [name, method] : explainers) named.emplace_back(name, method.attribute(batch));
   const dm::Attribution attribution = dm::side_by_side(named);
-  const at::Tensor spans = dm::best_spans(model.record(batch.inputs).output(),
-                                          kinds_of(part, batch).ge(1), kLongestAnswer);
+  const auto found = answers(part, batch, model.record(batch.inputs).output());
   std::vector<dm::Heatmap> maps;
   for (int64_t row = 0; row < batch.size(); ++row) {
     const dm::SpanExample& example = part.example(batch, row);
     const dm::SquadQuestion& question = part.squad.questions[example.question];
-    const std::string found = dm::span_text(part.squad, example, spans[row][0].item<int64_t>(),
-                                            spans[row][1].item<int64_t>());
-    maps.push_back(dm::heatmap(
-        attribution, row, token_names(tokenizer, example.encoding, batch.mask[row]),
-        fmt::format("{} Found: {}; expected: {}", question.text, found, question.answers[0].text)));
+    maps.push_back(
+        dm::heatmap(attribution, row, token_names(tokenizer, example.encoding, batch.mask[row]),
+                    fmt::format("{} Found: {}; expected: {}", question.text,
+                                found[static_cast<size_t>(row)], question.answers[0].text)));
   }
   return maps;
 }
 
 int run(const Options& options) {
-  const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
-  at::set_num_threads(options.threads > 0 ? static_cast<int>(options.threads) : cores);
+  use_threads(options.threads);
   const dm::InterruptGuard guard;
   const auto callbacks = [&](const std::string& title) {
     return std::vector<dm::Callback>{dm::progress_bar(title, stderr, 50), guard.callback()};
   };
   auto texts = dm::read_wordpiece_options(options.model);
-  texts.longest = options.longest;
+  texts.longest = std::min(texts.longest, options.longest);
   const auto tokenizer = dm::WordPiece::load(options.model, texts);
   const dm::Squad wiki = dm::read_squad(options.data + "/squadshifts_new_wiki_v1.0.json"),
                   xquad = dm::read_squad(options.data + "/xquad.en.json");
-  auto kept = dm::span_examples(wiki, tokenizer, dm::CutAnswers::drop);
-  auto all = dm::span_examples(xquad, tokenizer, dm::CutAnswers::keep);
-  const auto [training, selection] = split(wiki, std::move(kept.examples), tokenizer, options.seed);
-  const Part test(xquad, std::move(all.examples), tokenizer, /*labelled=*/false);
+  const auto kept = dm::span_examples(wiki, tokenizer, dm::CutAnswers::drop),
+             all = dm::span_examples(xquad, tokenizer, dm::CutAnswers::keep);
+  const auto [training, selection] = split(wiki, kept.examples, tokenizer.padding(), options.seed);
+  const Part test(xquad, all.examples, tokenizer.padding());
   fmt::print(
       "{} questions to train on, {} to select on, {} to report on\n"
       "answers cut off after {} tokens: {} questions are not trained on, {} are reported on\n",
-      training.data.size(), selection.data.size(), test.data.size(), options.longest,
+      training.data.size(), selection.data.size(), test.data.size(), texts.longest,
       kept.cut_answers, all.cut_answers);
-  json report = {{"longest", options.longest},
+  std::fflush(stdout);
+  json report = {{"longest", texts.longest},
                  {"cut_answers", {{"train", kept.cut_answers}, {"test", all.cut_answers}}}};
 
   const auto net = dm::load_bert(options.model, {.kind = dm::BertHead::Kind::span},
@@ -332,7 +322,7 @@ int run(const Options& options) {
   const auto model = dm::staged(net);
   const dm::Subset selected(selection.data,
                             dm::iota(std::min(options.selection, selection.data.size())));
-  std::vector<Gating> gatings;
+  Explainers explainers;
   for (const auto& [name, masking] :
        {std::pair{"input", dm::Masking::input}, std::pair{"hidden", dm::Masking::hidden}}) {
     if (options.gating != "both" && options.gating != name) continue;
@@ -343,26 +333,18 @@ int run(const Options& options) {
                              file, callbacks(fmt::format("{} gating", name)));
     if (guard.interrupted()) return 130;
     report["seconds"][fmt::format("fit_{}", name)] = explained.seconds;
-    gatings.push_back({name, masking, std::move(explained.method)});
+    explainers.emplace_back(name, std::move(explained.method));
   }
 
   const auto began = std::chrono::steady_clock::now();
-  const Scores scores = score(*model, gatings, test, options);
+  const auto scores = score(*model, explainers, test, options);
   if (guard.interrupted()) return 130;
   report["seconds"]["score"] = seconds_since(began);
-  fmt::print("\n  {:<24} {:>5} {:>6}  {:>7}  {:>8}  {:>7}  {:>9}{:>9}{:>9}\n", "test", "EM", "F1",
-             "masked", "D", "D<=eps", "question", "passage", "answer");
-  print("original", scores.original.means());
-  report["original"] = to_json(scores.original.means());
-  for (size_t g = 0; g < gatings.size(); ++g) {
-    const std::string& name = gatings[g].name;
-    report[name] = report_depths(gatings[g], scores.chosen[g], name + ", ");
-    report["random_" + name] = report_depths(gatings[g], scores.random[g], "random, ");
-    report[name]["epsilon"] = options.epsilon;
-  }
+  report["epsilon"] = options.epsilon;
+  report_scores(scores, report);
 
   if (!options.html.empty()) {
-    const auto maps = pictures(gatings, *model, tokenizer, test);
+    const auto maps = pictures(explainers, *model, tokenizer, test);
     fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
     dm::write_file(options.html,
                    dm::html_report("What the encoder needs to find an answer",
@@ -409,17 +391,7 @@ int main(int argc, char** argv) {
   app.add_option("--rate", options.rate, "Step size of the explainers")->capture_default_str();
   app.add_option("--multiplier", options.multiplier, "Multipliers times epsilon at the start")
       ->capture_default_str();
-  app.add_option("--first-share", options.first_share,
-                 "Share of epsilon that input gating may use at the first depth in training")
-      ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
-    return run(options);
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "question_answering: {}\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "question_answering: {}\n", error.what());
-  }
-  return 1;
+  return reported("question_answering", [&] { return run(options); });
 }

@@ -115,6 +115,18 @@ SpanExamples span_examples(const Squad& squad, const WordPiece& tokenizer, CutAn
   return result;
 }
 
+EncodedDataset span_dataset(const std::vector<SpanExample>& examples, EncodedOptions options) {
+  std::vector<Encoding> encodings;
+  std::vector<int64_t> spans;
+  for (const SpanExample& example : examples) {
+    encodings.push_back(example.encoding);
+    spans.insert(spans.end(), {example.first, example.last});
+  }
+  const auto size = static_cast<int64_t>(examples.size());
+  return EncodedDataset(std::move(encodings), at::tensor(spans, at::kLong).view({size, 2}),
+                        options);
+}
+
 std::string span_text(const Squad& squad, const SpanExample& example, int64_t first, int64_t last) {
   const Encoding& encoding = example.encoding;
   for (const auto& [name, t] : {std::pair("first", first), std::pair("last", last)}) {

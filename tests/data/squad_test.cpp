@@ -122,6 +122,12 @@ TEST_F(SquadTest, FindsTheTokensOfAnAnswer) {
   }
   EXPECT_EQ(span_text(squad, all.examples[0], 5, 7), "The caf\u00E9");
   EXPECT_EQ(span_text(squad, all.examples[1], 6, 8), "caf\u00E9 \u2013");
+  const EncodedDataset data = span_dataset(all.examples, {.padding = 0});
+  EXPECT_EQ(data.size(), 3);
+  const Batch batch = data.batch({2, 0});
+  EXPECT_TRUE(batch.labels.equal(at::tensor({14, 14, 5, 7}, at::kLong).view({2, 2})));
+  EXPECT_EQ(batch.inputs.size(), 3u) << "types, too";
+  expect_refused({{"empty", [] { span_dataset({}); }, "encodings has to be of at least one"}});
   const SpanExample& one = all.examples[0];
   expect_refused({
       {"question", [&] { span_text(squad, one, 1, 7); },

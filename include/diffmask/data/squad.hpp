@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "diffmask/data/encoded.hpp"
 #include "diffmask/data/wordpiece.hpp"
 
 namespace diffmask {
@@ -56,6 +57,9 @@ enum class CutAnswers { keep, drop };
 /// An example a question, in order. Error, by the question's id, where the question leaves no room
 /// for a context, or the context is too long and the tokenizer has Overflow::error.
 SpanExamples span_examples(const Squad& squad, const WordPiece& tokenizer, CutAnswers cut_answers);
+
+/// As a data set, in order; its labels, shape (N, 2), are `first` and `last`.
+EncodedDataset span_dataset(const std::vector<SpanExample>& examples, EncodedOptions options = {});
 
 /// What stands in the context from token `first` to `last`. ArgumentError unless both are tokens of
 /// the context, and in order.
