@@ -10,8 +10,6 @@
 // they are, with what DiffMask masks taken away, and with as much taken away at random; and the
 // share of the question, of the passage and of the answer in it that is kept at each depth. Expect
 // masks that cost little, random ones that cost nearly all, and answers kept more than passages.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <map>
@@ -45,7 +43,8 @@ constexpr double kMargin = 0.7;
 struct Options {
   std::string data, model, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
-  int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, selection = 256, threads = 0;
+  int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, threads = 0;
+  int64_t selection = 256, questions = 0;
   double epsilon = 1;  // the paper's
   double rate = 8e-3, multiplier = 1.5;
 };
@@ -77,6 +76,16 @@ std::pair<Part, Part> split(const dm::Squad& squad, const std::vector<dm::SpanEx
     (order[context] % 10 == 0 ? held_out : training).push_back(example);
   }
   return {Part(squad, std::move(training), padding), Part(squad, std::move(held_out), padding)};
+}
+
+// `some` of them, evenly spaced; 0: all.
+template <typename T>
+std::vector<T> evenly(const std::vector<T>& all, int64_t some) {
+  const auto wanted = static_cast<size_t>(some);
+  if (wanted == 0 || wanted >= all.size()) return all;
+  std::vector<T> chosen;
+  for (size_t i = 0; i < wanted; ++i) chosen.push_back(all[i * all.size() / wanted]);
+  return chosen;
 }
 
 // Cross entropy of the answer's first and last token. Shape: output (B, T, 2), spans (B, 2).
@@ -288,17 +297,17 @@ int run(const Options& options) {
   auto texts = dm::read_wordpiece_options(options.model);
   texts.longest = std::min(texts.longest, options.longest);
   const auto tokenizer = dm::WordPiece::load(options.model, texts);
-  const dm::Squad wiki = dm::read_squad(options.data + "/squadshifts_new_wiki_v1.0.json"),
-                  xquad = dm::read_squad(options.data + "/xquad.en.json");
+  const dm::Squad wiki = dm::read_squad(options.data + "/squadshifts_new_wiki_v1.0.json");
+  dm::Squad xquad = dm::read_squad(options.data + "/xquad.en.json");
+  xquad.questions = evenly(xquad.questions, options.questions);
   const auto kept = dm::span_examples(wiki, tokenizer, dm::CutAnswers::drop),
              all = dm::span_examples(xquad, tokenizer, dm::CutAnswers::keep);
   const auto [training, selection] = split(wiki, kept.examples, tokenizer.padding(), options.seed);
   const Part test(xquad, all.examples, tokenizer.padding());
-  fmt::print(
-      "{} questions to train on, {} to select on, {} to report on\n"
-      "answers cut off after {} tokens: {} questions are not trained on, {} are reported on\n",
-      training.data.size(), selection.data.size(), test.data.size(), texts.longest,
-      kept.cut_answers, all.cut_answers);
+  fmt::print("{} questions to train on, {} to select on, {} to report on\n", training.data.size(),
+             selection.data.size(), test.data.size());
+  fmt::print("Answers cut off after {} tokens: {} in training, left out; {} in the test, kept\n",
+             texts.longest, kept.cut_answers, all.cut_answers);
   std::fflush(stdout);
   json report = {{"longest", texts.longest},
                  {"cut_answers", {{"train", kept.cut_answers}, {"test", all.cut_answers}}}};
@@ -309,9 +318,11 @@ int run(const Options& options) {
     dm::load_weights(*net, options.classifier);
     net->eval();
   } else {
-    const auto trained = dm::train_supervised(
-        *net, [net](const dm::Inputs& x) { return net->forward(x); }, span_loss, training.data,
-        selection.data, fine_tuning(kRate, options.epochs, options.seed), callbacks("fine-tuning"));
+    const auto forward = [net](const dm::Inputs& x) { return net->forward(x); };
+    auto supervised = fine_tuning(kRate, options.epochs, options.seed);
+    supervised.batch_size = 16;
+    const auto trained = dm::train_supervised(*net, forward, span_loss, training.data,
+                                              selection.data, supervised, callbacks("fine-tuning"));
     fmt::print("span model: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
                trained.loss, trained.seconds);
     report["seconds"]["fine_tune"] = trained.seconds;
@@ -321,7 +332,7 @@ int run(const Options& options) {
 
   const auto model = dm::staged(net);
   const dm::Subset selected(selection.data,
-                            dm::iota(std::min(options.selection, selection.data.size())));
+                            evenly(dm::iota(selection.data.size()), options.selection));
   Explainers explainers;
   for (const auto& [name, masking] :
        {std::pair{"input", dm::Masking::input}, std::pair{"hidden", dm::Masking::hidden}}) {
@@ -345,7 +356,6 @@ int run(const Options& options) {
 
   if (!options.html.empty()) {
     const auto maps = pictures(explainers, *model, tokenizer, test);
-    fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
     dm::write_file(options.html,
                    dm::html_report("What the encoder needs to find an answer",
                                    "Some questions with their passages. A cell shows the "
@@ -383,8 +393,11 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Questions a step")->capture_default_str();
   app.add_option("--selection", options.selection,
-                 "Questions that an explainer is selected on, of those held out")
-      ->check(CLI::PositiveNumber)
+                 "Questions that an explainer is selected on, of those held out; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--questions", options.questions, "Questions to report on; 0: all")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
       ->capture_default_str();
