@@ -46,10 +46,11 @@ inline double peak_rss_mb() {
 }
 
 /// A BERT's usual fine-tuning: warm-up, linear decay, no weight decay of biases, length buckets.
-inline diffmask::SupervisedOptions fine_tuning(double rate, int64_t epochs, uint64_t seed) {
+inline diffmask::SupervisedOptions fine_tuning(int64_t epochs, int64_t batch_size, double rate,
+                                               uint64_t seed) {
   diffmask::SupervisedOptions options;
   options.epochs = epochs;
-  options.batch_size = 32;
+  options.batch_size = batch_size;
   options.rate = rate;
   options.final_rate = 0.01;
   options.warm_up = 0.1;

@@ -1,15 +1,13 @@
 // Which tokens of a question and a passage does a Transformer need to find the answer, and at which
-// layer does it know? The experiment of De Cao et al. 2020, section 4.3, on questions in the format
-// of SQuAD.
+// layer does it know? The experiment of De Cao et al. 2020, section 4.3.
 //
 //   ./examples/run question_answering --data FOLDER
 //
-// with squadshifts_new_wiki_v1.0.json (Miller et al., ICML 2020) to train on and xquad.en.json
-// (Artetxe et al., ACL 2020) to report on in the folder. Fine-tunes a small BERT to mark the
-// answer, trains DiffMask by input and by hidden states, and prints how well answers are found as
-// they are, with what DiffMask masks taken away, and with as much taken away at random; and the
-// share of the question, of the passage and of the answer in it that is kept at each depth. Expect
-// masks that cost little, random ones that cost nearly all, and answers kept more than passages.
+// Fine-tunes a small BERT on the folder's squadshifts_new_wiki_v1.0.json (Miller et al. 2020) to
+// mark answers, trains DiffMask by input and by hidden states, and prints for its xquad.en.json
+// (Artetxe et al. 2020): how well answers are found as they are, with what DiffMask masks taken
+// away, and with as much taken away at random; and the share of question, passage and answer that
+// is kept at each depth. Expect masks that cost little, and random ones that cost much.
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <map>
@@ -35,7 +33,6 @@ namespace {
 
 constexpr int64_t kLongestAnswer = 30;  // tokens, as BERT's own script has it
 constexpr int64_t kShown = 6;           // questions on the page
-constexpr double kRate = 2e-4;          // of fine-tuning
 // Explainers are trained to this share of the epsilon asked for, so that what holds on the
 // questions they were selected on holds on others, too.
 constexpr double kMargin = 0.7;
@@ -46,7 +43,6 @@ struct Options {
   int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, threads = 0;
   int64_t selection = 256, questions = 0;
   double epsilon = 1;  // the paper's
-  double rate = 8e-3, multiplier = 1.5;
 };
 
 // Questions of a file, as the encoder reads them.
@@ -104,10 +100,10 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
   trainer.expected_every = 2;
   trainer.warm_up = 50;
   // As many times 1 / epsilon as for the treebank: the divergence is larger, its price is not.
-  trainer.multiplier.initial = options.multiplier / options.epsilon;
+  trainer.multiplier.initial = 1.5 / options.epsilon;
   trainer.multiplier.maximum = 3 * trainer.multiplier.initial;
   trainer.multiplier.rate = 0.1 / options.epsilon;
-  trainer.gate_rate = trainer.baseline_rate = options.rate;
+  trainer.gate_rate = trainer.baseline_rate = 8e-3;
   trainer.final_rate = 0.05;
   if (masking == dm::Masking::input) {
     trainer.schedule = dm::TrainerOptions::Schedule::deepest_and_random;
@@ -119,8 +115,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
   return trainer;
 }
 
-// Ways of masking by name.
-using Explainers = std::vector<std::pair<std::string, dm::DiffMask>>;
+using Explainers = std::vector<std::pair<std::string, dm::DiffMask>>;  // and their names
 
 // 0, 1 and 2 for tokens of the question, of the passage and of the answer in it; -1 for others.
 // Shape: (B, T).
@@ -183,8 +178,6 @@ at::Tensor measure(const Part& part, const dm::Batch& batch, const at::Tensor& o
 struct Score {
   std::string name, site;  // "original" has no site
   std::vector<at::Tensor> figures;
-
-  at::Tensor means() const { return at::cat(figures).nanmean(0); }
 };
 
 json to_json(const at::Tensor& means) {
@@ -246,7 +239,7 @@ void report_scores(const std::vector<Score>& scores, json& report) {
              "masked", "D", "D<=eps", "question", "passage", "answer");
   std::map<std::string, std::vector<at::Tensor>> depths;
   for (const Score& score : scores) {
-    const at::Tensor means = score.means();
+    const at::Tensor means = at::cat(score.figures).nanmean(0);
     json figures = to_json(means);
     if (score.site.empty()) {
       print(score.name, means);
@@ -268,10 +261,10 @@ void report_scores(const std::vector<Score>& scores, json& report) {
   }
 }
 
-// The first questions.
+// Some questions.
 std::vector<dm::Heatmap> pictures(const Explainers& explainers, const dm::StagedModel& model,
                                   const dm::WordPiece& tokenizer, const Part& part) {
-  const dm::Batch batch = part.data.batch(dm::iota(std::min(kShown, part.data.size())));
+  const dm::Batch batch = part.data.batch(evenly(dm::iota(part.data.size()), kShown));
   std::vector<std::pair<std::string, dm::Attribution>> named;
   for (const auto& [name, method] : explainers) named.emplace_back(name, method.attribute(batch));
   const dm::Attribution attribution = dm::side_by_side(named);
@@ -310,6 +303,7 @@ int run(const Options& options) {
              texts.longest, kept.cut_answers, all.cut_answers);
   std::fflush(stdout);
   json report = {{"longest", texts.longest},
+                 {"epsilon", options.epsilon},
                  {"cut_answers", {{"train", kept.cut_answers}, {"test", all.cut_answers}}}};
 
   const auto net = dm::load_bert(options.model, {.kind = dm::BertHead::Kind::span},
@@ -319,8 +313,7 @@ int run(const Options& options) {
     net->eval();
   } else {
     const auto forward = [net](const dm::Inputs& x) { return net->forward(x); };
-    auto supervised = fine_tuning(kRate, options.epochs, options.seed);
-    supervised.batch_size = 16;
+    const auto supervised = fine_tuning(options.epochs, 16, 2e-4, options.seed);
     const auto trained = dm::train_supervised(*net, forward, span_loss, training.data,
                                               selection.data, supervised, callbacks("fine-tuning"));
     fmt::print("span model: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
@@ -351,7 +344,6 @@ int run(const Options& options) {
   const auto scores = score(*model, explainers, test, options);
   if (guard.interrupted()) return 130;
   report["seconds"]["score"] = seconds_since(began);
-  report["epsilon"] = options.epsilon;
   report_scores(scores, report);
 
   if (!options.html.empty()) {
@@ -400,9 +392,6 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
-      ->capture_default_str();
-  app.add_option("--rate", options.rate, "Step size of the explainers")->capture_default_str();
-  app.add_option("--multiplier", options.multiplier, "Multipliers times epsilon at the start")
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
