@@ -67,7 +67,7 @@ struct Explained {
 };
 
 /// The explainer: loaded where its file is there, else fitted and, where a file is named, written.
-inline Explained explain(const std::shared_ptr<diffmask::StagedModel>& model,
+inline Explained explain(const std::shared_ptr<const diffmask::FrozenModel>& model,
                          const diffmask::Dataset& training, const diffmask::Dataset& validation,
                          diffmask::Masking masking, const diffmask::TrainerOptions& options,
                          const std::string& file,
@@ -90,8 +90,8 @@ inline std::vector<std::string> token_names(const diffmask::WordPiece& tokenizer
                                             const at::Tensor& mask) {
   std::vector<std::string> names;
   for (int64_t t = 0; t < encoding.size(); ++t) {
-    if (mask[t].item<bool>())
-      names.push_back(tokenizer.token(encoding.ids[static_cast<size_t>(t)]));
+    if (!mask[t].item<bool>()) continue;
+    names.push_back(tokenizer.token(encoding.ids[static_cast<size_t>(t)]));
   }
   return names;
 }
