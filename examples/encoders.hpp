@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -14,10 +13,6 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/data/wordpiece.hpp"
 #include "diffmask/train/supervised.hpp"
-
-inline double seconds_since(std::chrono::steady_clock::time_point began) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-}
 
 /// As many as asked for; 0: one a core.
 inline void use_threads(int64_t threads) {
