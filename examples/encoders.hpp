@@ -56,6 +56,40 @@ inline diffmask::SupervisedOptions fine_tuning(int64_t epochs, int64_t batch_siz
   return options;
 }
 
+/// Explainers are trained to this share of the epsilon asked for, so that what holds on the
+/// examples they were selected on holds on others, too.
+constexpr double kMargin = 0.7;
+
+/// How explainers of an encoder are trained (docs/recipe.md says why). Multipliers are in units of
+/// `unit`, about what a share of all positions is worth in divergence.
+inline diffmask::TrainerOptions encoder_recipe(diffmask::Masking masking, double epsilon,
+                                               double unit, double rate) {
+  diffmask::TrainerOptions trainer;
+  trainer.epsilon = kMargin * epsilon;
+  trainer.batches.by_length = true;
+  trainer.expected_every = 2;
+  trainer.warm_up = 50;
+  // P parts what is worth its divergence from what is not; log-odds leave equal odds at low depths,
+  // of which no hard mask can be made.
+  trainer.penalty = {.form = diffmask::PenaltyOptions::Form::expected_l0, .scale = 1.0};
+  trainer.multiplier = {.initial = 5 * unit,
+                        .rate = 0.3 * unit,
+                        .proportional = 10 * unit,
+                        .smoothing = 0.9,
+                        .maximum = 60 * unit};
+  trainer.gate_rate = trainer.baseline_rate = rate;
+  trainer.final_rate = 0.05;
+  if (masking == diffmask::Masking::input) {
+    // Deep probes know the prediction: let alone, they drop whole texts whose prediction the
+    // baseline gives anyway. What words alone can tell is settled first.
+    trainer.schedule = diffmask::TrainerOptions::Schedule::bottom_up;
+    trainer.first_share = 0.75;
+  }
+  // Hard masks are what is reported.
+  trainer.criterion = diffmask::TrainerOptions::Criterion::hard;
+  return trainer;
+}
+
 struct Explained {
   diffmask::DiffMask method;
   double seconds = 0.0;  ///< 0 where it was loaded
@@ -70,8 +104,11 @@ inline Explained explain(const std::shared_ptr<const diffmask::FrozenModel>& mod
   if (!file.empty() && std::filesystem::exists(file)) {
     return {diffmask::DiffMask::load(file, model)};
   }
+  // Open enough to begin within epsilon, not so open that the penalty's gradient is gone.
+  const double bias = masking == diffmask::Masking::input ? 3.0 : 2.0;
   diffmask::DiffMask method(
-      model, {.masking = masking, .probe = {.hidden_size = 128, .layer_norm = true}});
+      model, {.masking = masking,
+              .probe = {.hidden_size = 128, .initial_bias = bias, .layer_norm = true}});
   const auto summary = method.fit(training, validation, options, callbacks);
   fmt::print("{}", summary.full_report());
   std::fflush(stdout);

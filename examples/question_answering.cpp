@@ -33,10 +33,6 @@ namespace {
 
 constexpr int64_t kLongestAnswer = 30;  // tokens, as BERT's own script has it
 constexpr int64_t kShown = 6;           // questions on the page
-// Explainers are trained to this share of the epsilon asked for, so that what holds on the
-// questions they were selected on holds on others, too.
-constexpr double kMargin = 0.7;
-
 struct Options {
   std::string data, model, classifier, explainers, gating = "both", html, json;
   uint64_t seed = 0;
@@ -92,29 +88,10 @@ at::Tensor span_loss(const at::Tensor& output, const at::Tensor& spans) {
 }
 
 dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
-  dm::TrainerOptions trainer;
-  trainer.epsilon = kMargin * options.epsilon;
+  auto trainer = encoder_recipe(masking, options.epsilon, /*unit=*/0.1 / options.epsilon, 8e-3);
   trainer.divergence = dm::divergence::span;
-  trainer.steps = options.steps;
-  trainer.batches = {.batch_size = options.batch_size, .by_length = true};
-  trainer.expected_every = 2;
-  trainer.warm_up = 50;
-  // The treebank's recipe: its multipliers are for an epsilon of 0.1.
-  trainer.penalty = {.form = dm::PenaltyOptions::Form::expected_l0, .scale = 1.0};
-  const double u = 0.1 / options.epsilon;
-  trainer.multiplier = {.initial = 5 * u,
-                        .rate = 0.3 * u,
-                        .proportional = 10 * u,
-                        .smoothing = 0.9,
-                        .maximum = 60 * u};
-  trainer.gate_rate = trainer.baseline_rate = 8e-3;
-  trainer.final_rate = 0.05;
-  if (masking == dm::Masking::input) {
-    trainer.schedule = dm::TrainerOptions::Schedule::bottom_up;
-    trainer.first_share = 0.75;
-  }
-  trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
-  trainer.validate_every = options.steps;
+  trainer.steps = trainer.validate_every = options.steps;
+  trainer.batches.batch_size = options.batch_size;
   trainer.seed = options.seed;
   return trainer;
 }

@@ -8,12 +8,9 @@
 // hidden states, and prints for the test sentences: how well the classifier does as it is, with
 // what DiffMask masks taken away, and with as much taken away at random. Expect masks that cost
 // little, random ones that cost much, and words with a sentiment that survive more layers.
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/error.hpp"
@@ -25,6 +22,7 @@
 #include "diffmask/report/chart.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
+#include "encoders.hpp"
 #include "mask_scores.hpp"
 #include "review_parts.hpp"
 #include "sst_words.hpp"
@@ -37,10 +35,6 @@ using sst::Part;
 namespace {
 
 constexpr int64_t kClasses = 5;
-// Explainers are trained to this share of the epsilon asked for, so that what holds on the
-// sentences they were selected on holds on others, too.
-constexpr double kMargin = 0.7;
-
 struct Options {
   std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
                                                                         trade_off;
@@ -106,42 +100,12 @@ Corpus read_corpus(const Options& options, const dm::WordPiece& tokenizer) {
   return {part("train"), part("dev"), part("test")};
 }
 
-dm::SupervisedOptions fine_tuning(const Options& options) {
-  dm::SupervisedOptions supervised;
-  supervised.epochs = options.epochs;
-  supervised.batch_size = 32;
-  supervised.rate = 1e-4;
-  supervised.final_rate = 0.01;
-  supervised.warm_up = 0.1;
-  supervised.weight_decay = 0.01;
-  supervised.decay_vectors = false;
-  supervised.pool = 32;
-  supervised.seed = options.seed;
-  return supervised;
-}
-
-dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double epsilon) {
-  dm::TrainerOptions trainer;
-  trainer.epsilon = kMargin * epsilon;
-  trainer.steps = options.steps;
-  trainer.batches = {.batch_size = options.batch_size, .by_length = true};
-  trainer.expected_every = 2;
-  trainer.warm_up = 50;
-  // P parts what is worth its divergence from what is not; log-odds leave equal odds at low depths,
-  // of which no hard mask can be made (docs/recipe.md).
-  trainer.penalty = {.form = dm::PenaltyOptions::Form::expected_l0, .scale = 1.0};
-  trainer.multiplier = {
-      .initial = 5, .rate = 0.3, .proportional = 10, .smoothing = 0.9, .maximum = 60};
-  trainer.gate_rate = trainer.baseline_rate = options.rate;
-  trainer.final_rate = 0.05;
-  if (masking == dm::Masking::input) {
-    // Deep probes know the prediction: let alone, they drop whole sentences whose prediction the
-    // baseline gives anyway. What words alone can tell is settled first.
-    trainer.schedule = dm::TrainerOptions::Schedule::bottom_up;
-    trainer.first_share = 0.75;
-  }
-  trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
-  trainer.validate_every = options.steps;                   // dear: all depths over dev.txt
+dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double epsilon,
+                          uint64_t seed) {
+  auto trainer = encoder_recipe(masking, epsilon, /*unit=*/1, options.rate);
+  trainer.steps = trainer.validate_every = options.steps;  // dear: all depths over dev.txt
+  trainer.batches.batch_size = options.batch_size;
+  trainer.seed = seed;
   return trainer;
 }
 
@@ -160,11 +124,7 @@ std::vector<dm::Heatmap> pictures(const dm::Attribution& attribution,
   for (int64_t row = 0; row < batch.size(); ++row) {
     const auto i = batch.examples[row].item<int64_t>();
     const dm::Encoding& encoding = part.data.encodings()[static_cast<size_t>(i)];
-    std::vector<std::string> names;
-    for (int64_t t = 0; t < encoding.size(); ++t) {
-      if (batch.mask[row][t].item<bool>())
-        names.push_back(tokenizer.token(encoding.ids[static_cast<size_t>(t)]));
-    }
+    const auto names = token_names(tokenizer, encoding, batch.mask[row]);
     const auto name = [](const at::Tensor& label) { return kSentiments[label.item<int64_t>()]; };
     maps.push_back(dm::heatmap(attribution, row, names,
                                fmt::format("Sentence {}: predicted {}, labelled {}", i + 1,
@@ -197,12 +157,9 @@ class Experiment {
     if (!options_.trade_off.empty()) trade_off();
     if (!options_.html.empty()) write_pictures();
     if (guard_.interrupted()) return 130;
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    report_["peak_rss_mb"] = static_cast<double>(usage.ru_maxrss) / 1024;
+    report_["peak_rss_mb"] = peak_rss_mb();
     if (!options_.json.empty()) dm::write_file(options_.json, report_.dump(2) + "\n");
-    fmt::print("seconds {}, {:.0f} MB at most\n", report_["seconds"].dump(),
-               report_["peak_rss_mb"].get<double>());
+    fmt::print("seconds {}, {:.0f} MB at most\n", report_["seconds"].dump(), peak_rss_mb());
     return 0;
   }
 
@@ -222,31 +179,21 @@ class Experiment {
     const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
       return at::cross_entropy_loss(y, c);
     };
-    const auto trained =
-        dm::train_supervised(*net_, forward_, loss, corpus_.training.data, corpus_.development.data,
-                             fine_tuning(options_), callbacks("classifier"));
+    const auto trained = dm::train_supervised(
+        *net_, forward_, loss, corpus_.training.data, corpus_.development.data,
+        fine_tuning(options_.epochs, /*batch_size=*/32, /*rate=*/1e-4, options_.seed),
+        callbacks("classifier"));
     fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch,
                options_.epochs, trained.loss, trained.seconds);
     report_["seconds"]["fine_tune"] = trained.seconds;
     if (!options_.classifier.empty()) dm::save_weights(*net_, options_.classifier);
   }
 
-  // What is trained is saved, if it is to be, though a run is stopped.
-  dm::DiffMask fit(dm::Masking masking, double epsilon, uint64_t seed) {
+  Explained fit(dm::Masking masking, double epsilon, uint64_t seed, const std::string& file = "") {
     const bool input = masking == dm::Masking::input;
-    // Open enough to begin within eps, not so open that the penalty's gradient is gone.
-    dm::DiffMask method(
-        model_,
-        {.masking = masking,
-         .probe = {.hidden_size = 128, .initial_bias = input ? 3.0 : 2.0, .layer_norm = true}});
-    auto trainer = recipe(options_, masking, epsilon);
-    trainer.seed = seed;
-    const auto summary = method.fit(corpus_.training.data, corpus_.development.data, trainer,
-                                    callbacks(input ? "input gating" : "hidden gating"));
-    fmt::print("{}", summary.full_report());
-    std::fflush(stdout);
-    fit_seconds_ = summary.seconds;
-    return method;
+    return explain(model_, corpus_.training.data, corpus_.development.data, masking,
+                   recipe(options_, masking, epsilon, seed), file,
+                   callbacks(input ? "input gating" : "hidden gating"));
   }
 
   void fit_explainers() {
@@ -258,15 +205,9 @@ class Experiment {
       const std::string file = options_.explainers.empty()
                                    ? ""
                                    : fmt::format("{}-{}.safetensors", options_.explainers, name);
-      double seconds = 0.0;  // where it is loaded
-      if (!file.empty() && std::filesystem::exists(file)) {
-        gatings_.push_back({name, masking, epsilon, dm::DiffMask::load(file, model_)});
-      } else {
-        gatings_.push_back({name, masking, epsilon, fit(masking, epsilon, options_.seed)});
-        seconds = fit_seconds_;
-        if (!file.empty()) gatings_.back().method.save(file);
-      }
-      report_["seconds"][fmt::format("fit_{}", name)] = seconds;
+      auto explained = fit(masking, epsilon, options_.seed, file);
+      report_["seconds"][fmt::format("fit_{}", name)] = explained.seconds;
+      gatings_.push_back({name, masking, epsilon, std::move(explained.method)});
     }
   }
 
@@ -352,7 +293,8 @@ class Experiment {
     }
     if (options_.stability) {
       const auto other = fit(gating.masking, gating.epsilon, options_.seed + 1);
-      const double agreement = sst::rank_agreement(scores, sst::attribute_all(other, shown().data));
+      const double agreement =
+          sst::rank_agreement(scores, sst::attribute_all(other.method, shown().data));
       report_["stability"]["spearman_between_seeds" + suffix] = agreement;
       fmt::print("Spearman between two seeds: {:.3f}\n", agreement);
     }
@@ -369,9 +311,8 @@ class Experiment {
       for (const double epsilon : {0.01, 0.02, 0.05, 0.1, 0.2}) {
         if (guard_.interrupted()) return;
         json rows;
-        score_depths(
-            {gating.name, gating.masking, epsilon, fit(gating.masking, epsilon, options_.seed)},
-            rows);
+        auto fitted = fit(gating.masking, epsilon, options_.seed);
+        score_depths({gating.name, gating.masking, epsilon, std::move(fitted.method)}, rows);
         json& row = rows[gating.name];
         row["random"] = rows["random_" + gating.name]["summary"];
         const double masked = row["summary"]["masked_share"], f1 = row["summary"]["macro_f1"],
@@ -411,7 +352,6 @@ class Experiment {
   };
   dm::InterruptGuard guard_;
   std::vector<Gating> gatings_;
-  double fit_seconds_ = 0.0;  // of the last fit
   at::Tensor predicted_;
   json report_;
 };
@@ -458,12 +398,8 @@ int main(int argc, char** argv) {
                "Train with another seed, too, and compare: twice the time");
   app.add_flag("--dev", options.dev, "Report on dev.txt, to make choices, in place of test.txt");
   CLI11_PARSE(app, argc, argv);
-  try {
+  return reported("sst", [&] {
+    use_threads(options.threads);
     return Experiment(options).run();
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "sst: {}\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "sst: {}\n", error.what());
-  }
-  return 1;
+  });
 }
