@@ -38,8 +38,9 @@ struct TrainerOptions {
     /// The deepest and another one drawn at random. With input gating the deepest's gates are the
     /// product of all, so each step trains every probe, at a third of the cost of `all`.
     deepest_and_random,
-    /// The same, but for the first half of the steps the deepest is 0, then 1, ...: what a low depth
-    /// can tell from words alone is settled before deep ones, which know the prediction, begin.
+    /// The same, but for the first half of the steps the deepest is 0, then 1, ...: what a low
+    /// depth can tell from words alone is settled before deep ones, which know the prediction,
+    /// begin.
     bottom_up,
   };
   enum class Optimiser { adam, rmsprop };
