@@ -2,11 +2,13 @@
 //
 //   diffmask sites MODEL                    the hidden states that can be recorded and replaced
 //   diffmask check MODEL --inputs FILE      whether resuming gives what the model gives
+//   diffmask attribute MODEL --method NAME --inputs FILE --out FILE    what the output rests on
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
 #include <regex>
 
+#include "cli/attribute.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
@@ -73,6 +75,7 @@ double seconds_of(const Work& work) {
 struct Options {
   std::string model, inputs, pattern = "**", output;
   bool json = false, module_inputs = false;
+  dm::cli::AttributeOptions attribute;
 };
 
 // Debian's LibTorch takes any BLAS, and the reference one is some 70 times slower than OpenBLAS.
@@ -173,6 +176,25 @@ int check(const Options& options) {
   return 0;
 }
 
+int attribute(const Options& options) {
+  const auto model = dm::load_program(options.model, {options.output, options.module_inputs});
+  const dm::Safetensors file = dm::load_safetensors(options.inputs);
+  const json result = dm::cli::attribute(model, inputs_of(file), file,
+                                         chosen_sites(*model, options), options.attribute);
+  if (options.json) {
+    fmt::print("{}\n", result.dump(2));
+    return 0;
+  }
+  for (const json& site : result["sites"]) {
+    fmt::print("{:<48} {}{}{}\n", site["name"].get<std::string>(), site["shape"].dump(),
+               site.contains("largest_gap") ? ", largest gap " + site["largest_gap"].dump() : "",
+               site.contains("proven") ? ", proven for " + site["proven"].dump() : "");
+  }
+  fmt::print("{} passes in {:.1f} s; wrote {}\n", result["passes"].dump(),
+             result["seconds"].get<double>(), options.attribute.out);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -203,11 +225,44 @@ int main(int argc, char** argv) {
       ->add_option("--inputs", options.inputs, "Safetensors file with input0, input1, ... [output]")
       ->required()
       ->check(CLI::ExistingFile);
+  CLI::App* explains = app.add_subcommand("attribute", "Explain an output at chosen sites");
+  common(*explains);
+  dm::cli::AttributeOptions& own = options.attribute;
+  explains->add_option("--method", own.method, "How")
+      ->required()
+      ->check(CLI::IsMember(dm::cli::method_names()));
+  explains
+      ->add_option("--inputs", options.inputs,
+                   "Safetensors file with input0, input1, ... [mask (B, P) bool]")
+      ->required()
+      ->check(CLI::ExistingFile);
+  explains->add_option("--out", own.out, "Safetensors file to write: scores (B, positions) a site")
+      ->required();
+  explains->add_option("--target", own.target, "Class to explain; by default the predicted one")
+      ->check(CLI::NonNegativeNumber);
+  explains
+      ->add_option("--baseline", own.baseline,
+                   "What replaces a state: zero, mean (of these inputs' states), or a safetensors "
+                   "file with a tensor a site")
+      ->capture_default_str();
+  explains->add_flag("--features", own.features, "Write unsummed scores (B, ..., features)");
+  explains->add_option("--steps", own.steps, "Of integrated gradients")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  explains->add_option("--beam", own.beam, "Of beam search")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  explains->add_option("--max-batch", own.max_batch, "Rows a pass")->capture_default_str();
+  explains->add_option("--memory", own.memory_mb, "MB that a pass may take; 0: any")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 32))
+      ->capture_default_str();
+  explains->add_option("--seed", own.seed, "Of random methods")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     at::set_num_threads(static_cast<int>(threads));
     warn_of_slow_blas();
-    return sites->parsed() ? list_sites(options) : check(options);
+    if (sites->parsed()) return list_sites(options);
+    return checks->parsed() ? check(options) : attribute(options);
   } catch (const c10::Error& error) {
     fmt::print(stderr, "diffmask: {}\n", error.what_without_backtrace());
   } catch (const std::exception& error) {

@@ -94,6 +94,56 @@ TEST_F(CliTest, ReadsExportedPrograms) {
   EXPECT_EQ(nlohmann::json::parse(out_)["output_difference"], 0.0);
 }
 
+// A linear model of (B, T, F): each method that attributes by amounts gives weight x input.
+TEST_F(CliTest, AttributesToSites) {
+  torch::jit::Module inner("Inner"), net("Net");
+  inner.define("def forward(self, x):\n  return x.clone()\n");
+  net.register_attribute("training", c10::BoolType::get(), false);
+  net.register_module("inner", inner);
+  net.define("def forward(self, x):\n  return self.inner.forward(x).sum(1) * 2.0\n");
+  const std::string linear = folder_ / "linear.pt", out = folder_ / "scores.safetensors",
+                    three = folder_ / "three.safetensors";
+  net.save(linear);
+  const at::Tensor x = at::randn({2, 5, 3}, make_generator(2));
+  save_safetensors(three, {{"input0", x}});
+  const std::string common = fmt::format(
+      "attribute {} --inputs {} --out {} --target 1 --json --method ", linear, three, out);
+  for (const char* method :
+       {"gradient_x_input", "integrated_gradients", "deeplift", "lrp", "leave_one_out"}) {
+    SCOPED_TRACE(method);
+    ASSERT_EQ(run(common + method), 0) << err_;
+    const auto summary = nlohmann::json::parse(out_);
+    EXPECT_EQ(summary["sites"][0]["shape"], (nlohmann::json{2, 5}));
+    EXPECT_GT(summary["passes"], 0);
+    const at::Tensor scores = load_safetensors(out).at("inner");
+    EXPECT_TRUE(at::allclose(scores, 2 * x.select(2, 1), 1e-4, 1e-5)) << scores;
+  }
+  ASSERT_EQ(run(common + "deeplift --features --baseline mean"), 0) << err_;
+  const at::Tensor features = load_safetensors(out).at("inner");
+  EXPECT_TRUE(
+      at::allclose(features.select(2, 1), 2 * (x - x.mean({0, 1}, true)).select(2, 1), 1e-4, 1e-5));
+  ASSERT_EQ(run(common + "exact_search"), 0) << err_;
+  EXPECT_EQ(nlohmann::json::parse(out_)["sites"][0]["proven"], 2);
+  struct Bad {
+    std::string arguments, message;
+  };
+  for (const Bad& bad : std::vector<Bad>{
+           {"lime", "--method"},
+           {"deeplift --target 7", "target has to be in 0..2"},
+           {"deeplift --baseline none", "--baseline has to be zero, mean or a safetensors file"},
+           {"leave_one_out --features", "--features has to be asked for of a method"},
+           {"leave_one_out --max-batch 0", "max_batch has to be >= 1"},
+       }) {
+    SCOPED_TRACE(bad.arguments);
+    std::string arguments = common + bad.arguments;
+    if (bad.arguments.find("--target") != std::string::npos) {
+      arguments.replace(arguments.find("--target 1 "), 11, "");
+    }
+    EXPECT_NE(run(arguments), 0);
+    EXPECT_NE((out_ + err_).find(bad.message), std::string::npos) << out_ << err_;
+  }
+}
+
 TEST_F(CliTest, RefusesBadInput) {
   struct Bad {
     std::string arguments, message;
