@@ -64,8 +64,9 @@ Fill fill_of(const std::string& baseline) {
   if (baseline == "mean") {
     return [](const std::string&, const at::Tensor& state) {
       // Over examples and positions: the features of a sequence, the channels of an image.
-      return state.dim() == 4 ? state.mean({0, 2, 3}, /*keepdim=*/true)
-                              : state.mean({0, 1}, /*keepdim=*/true);
+      const std::vector<int64_t> dims =
+          state.dim() == 4 ? std::vector<int64_t>{0, 2, 3} : std::vector<int64_t>{0, 1};
+      return state.mean(at::IntArrayRef(dims), /*keepdim=*/true);
     };
   }
   require(std::filesystem::exists(baseline), "--baseline", "zero, mean or a safetensors file",

@@ -120,8 +120,9 @@ TEST_F(CliTest, AttributesToSites) {
   }
   ASSERT_EQ(run(common + "deeplift --features --baseline mean"), 0) << err_;
   const at::Tensor features = load_safetensors(out).at("inner");
-  EXPECT_TRUE(
-      at::allclose(features.select(2, 1), 2 * (x - x.mean({0, 1}, true)).select(2, 1), 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(features.select(2, 1),
+                           2 * (x - x.mean(at::IntArrayRef({0, 1}), true)).select(2, 1), 1e-4,
+                           1e-5));
   ASSERT_EQ(run(common + "exact_search"), 0) << err_;
   EXPECT_EQ(nlohmann::json::parse(out_)["sites"][0]["proven"], 2);
   struct Bad {
