@@ -48,6 +48,7 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
           {"capacity", explainer.capacity()},
           {"probe", options.probe},
           {"free_logits", options.free_logits},
+          {"gate_kind", options.gate_kind == GateKind::bernoulli ? "bernoulli" : "hard_concrete"},
           {"gate", options.gate},
           {"learned_baseline", options.baseline.learned}};
 }
@@ -66,6 +67,11 @@ ExplainerOptions parse_options(const json& manifest) {
   manifest.at("per_sample").get_to(options.per_sample);
   manifest.at("probe").get_to(options.probe);
   manifest.at("free_logits").get_to(options.free_logits);
+  // Files from before there was a choice have no kind.
+  const auto kind = manifest.value("gate_kind", "hard_concrete");
+  require(kind == "bernoulli" || kind == "hard_concrete", "gate_kind", "bernoulli or hard_concrete",
+          kind);
+  options.gate_kind = kind == "bernoulli" ? GateKind::bernoulli : GateKind::hard_concrete;
   manifest.at("gate").get_to(options.gate);
   manifest.at("learned_baseline").get_to(options.baseline.learned);
   options.baseline.start = BaselineOptions::Start::zero;  // its values come from the file

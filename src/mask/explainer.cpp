@@ -4,6 +4,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/gate/bernoulli.hpp"
 #include "diffmask/mask/masking.hpp"
 
 namespace diffmask {
@@ -24,6 +25,11 @@ void ExplainerOptions::validate() const {
 }
 
 namespace {
+
+std::shared_ptr<const Gate> make_gate(const ExplainerOptions& options) {
+  if (options.gate_kind == GateKind::bernoulli) return std::make_shared<Bernoulli>();
+  return std::make_shared<HardConcrete>(options.gate);
+}
 
 const Positions& positions_of(const ExplainerOptions& options, int64_t depth) {
   static const Positions sequence;
@@ -67,7 +73,7 @@ Explainer::Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Ca
     : options_(std::move(options)),
       shapes_(std::move(shapes)),
       capacity_(capacity),
-      gate_(options_.gate) {
+      gate_(make_gate(options_)) {
   options_.validate();
   require(!options_.sites.empty(), "sites", "at least one", "none");
   require(shapes_.size() == options_.sites.size(), "shapes", "one a site", shapes_.size());
@@ -157,16 +163,24 @@ std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& bat
   const at::Tensor fixed = batch.groups.defined()
                                ? batch.mask.logical_and(batch.groups.ge(0)).logical_not()
                                : batch.mask.logical_not();
+  // Which logits draw a gate that counts: a position's own, or a group's, whose number they have.
+  const at::Tensor free = fixed.logical_not();
+  const at::Tensor drawing =
+      batch.groups.defined() ? group_mean(free.to(at::kFloat), batch.groups).gt(0) : free;
   std::vector<Gates> by_depth(static_cast<size_t>(deepest) + 1);
   for (int64_t depth = 0; depth <= deepest; ++depth) {
     const bool wanted = std::find(depths.begin(), depths.end(), depth) != depths.end();
     if (!cumulative && !wanted) continue;
     at::Tensor logit = logits(recording, batch, depth);
     if (batch.groups.defined()) logit = group_mean(logit, batch.groups);
-    Gates gates{gate_.log_expected_l0(logit), {}};
+    Gates gates{gate_->log_expected_l0(logit), {}};
     // Hard gates are those of the cumulated probability, so they have to wait for it.
-    if (draw == Draw::sample) gates.z = gate_.sample(logit, generator);
-    if (draw == Draw::mean) gates.z = gate_.mean(logit);
+    if (draw == Draw::mean) gates.z = gate_->mean(logit);
+    if (draw == Draw::sample) {
+      gates.z = gate_->sample(logit, generator);
+      const at::Tensor log_prob = gate_->log_prob(gates.z, logit);
+      if (log_prob.defined()) gates.log_prob = (log_prob * drawing).sum(1);
+    }
     if (batch.groups.defined()) {
       gates.log_keep = spread_groups(gates.log_keep, batch.groups);
       if (gates.z.defined()) gates.z = spread_groups(gates.z, batch.groups);
@@ -175,6 +189,7 @@ std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& bat
       const Gates& below = by_depth[depth - 1];
       gates.log_keep = gates.log_keep + below.log_keep;
       if (gates.z.defined()) gates.z = gates.z * below.z;
+      if (gates.log_prob.defined()) gates.log_prob = gates.log_prob + below.log_prob;
     }
     by_depth[depth] = gates;
   }

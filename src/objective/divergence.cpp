@@ -57,6 +57,16 @@ at::Tensor span(const at::Tensor& original, const at::Tensor& masked) {
   return kl(at::log_softmax(original, 1), at::log_softmax(masked, 1), 1).sum(1);
 }
 
+at::Tensor cross_entropy(const at::Tensor& original, const at::Tensor& masked) {
+  if (original.dim() == 1 || (original.dim() == 2 && original.size(1) == 1)) {
+    check_shape("masked", masked, original.sizes());
+    const at::Tensor sign = original.flatten().gt(0).to(masked.scalar_type()) * 2 - 1;
+    return -at::log_sigmoid(sign * masked.flatten());
+  }
+  check_pair(original, masked, 2);
+  return -at::log_softmax(masked, 1).gather(1, original.argmax(1, /*keepdim=*/true)).squeeze(1);
+}
+
 at::Tensor squared_error(const at::Tensor& original, const at::Tensor& masked) {
   check_shape("masked", masked, original.sizes());
   return (original - masked).square().reshape({original.size(0), -1}).mean(1);

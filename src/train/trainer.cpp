@@ -87,6 +87,8 @@ class Run {
         validation_(model, validation, explainer.sites(), options.batches),
         multipliers_(shares(explainer.depths(), options), options.multiplier),
         optimiser_(make_optimiser(options, explainer)) {
+    const int64_t controlled = explainer.options().per_sample ? training.size() : 0;
+    controls_.assign(explainer.sites().size(), ControlVariate(controlled, options.control));
     if (options.lookahead) lookahead_.emplace(explainer.parameters(), *options.lookahead);
     summary_.epsilon = options.epsilon;
     for (const std::string& site : explainer.sites()) summary_.depths.push_back({site});
@@ -195,8 +197,21 @@ class Run {
     const at::Tensor divergences = divergence(item, depth, gates.z);
     record.depths.push_back({depth, divergences.mean().item<double>(),
                              masked_mean(gates.log_keep.detach().exp(), mask).item<double>()});
-    return lagrangian(penalty(gates.log_keep, mask, options_.penalty), divergences,
-                      multipliers_.multiplier(depth), multipliers_.epsilon(depth));
+    const double multiplier = multipliers_.multiplier(depth), epsilon = multipliers_.epsilon(depth);
+    const at::Tensor loss = lagrangian(penalty(gates.log_keep, mask, options_.penalty), divergences,
+                                       multiplier, epsilon);
+    if (!gates.log_prob.defined()) return loss;
+    return loss + reinforce(item.batch.examples, divergences.detach() - epsilon, multiplier,
+                            gates.log_prob, controls_[static_cast<size_t>(depth)]);
+  }
+
+  // What lambda (D - eps) lacks where z has no gradient: the estimate by REINFORCE.
+  static at::Tensor reinforce(const at::Tensor& examples, const at::Tensor& violation,
+                              double multiplier, const at::Tensor& log_prob,
+                              ControlVariate& control) {
+    const at::Tensor expected = control.values(examples, violation);
+    control.update(examples, violation);
+    return score_function(multiplier * violation, multiplier * expected, log_prob);
   }
 
   at::Tensor divergence(const RecordedBatches::Item& item, int64_t depth,
@@ -306,6 +321,7 @@ class Run {
   DualAscent multipliers_;
   std::unique_ptr<torch::optim::Optimizer> optimiser_;
   std::optional<Lookahead> lookahead_;
+  std::vector<ControlVariate> controls_;
   std::vector<std::pair<double, double>> best_score_;
   Parameters best_parameters_;
   Summary summary_;
@@ -350,6 +366,7 @@ void TrainerOptions::validate() const {
   batches.validate();
   penalty.validate();
   multiplier.validate();
+  control.validate();
   if (lookahead) lookahead->validate();
 }
 

@@ -182,6 +182,40 @@ TEST_F(ExplainerTest, GroupsShareOneGate) {
   }
 }
 
+TEST_F(ExplainerTest, BernoulliGatesKnowHowLikelyTheirDrawsWere) {
+  // Gates that are drawn: of row 0 all, of row 1 not the padding; then one a group.
+  const at::Tensor alone = batch_.mask;
+  const at::Tensor grouped = at::tensor({1, 1, 0, 1, 0, 0}).view({2, 3}).gt(0);
+  const std::vector<std::pair<at::Tensor, at::Tensor>> cases = {
+      {at::Tensor(), alone}, {at::tensor({0, 1, 0, 0, -1, -1}, at::kLong).view({2, 3}), grouped}};
+  for (const auto& [groups, drawn] : cases) {
+    batch_.groups = groups;
+    for (const Masking masking : {Masking::input, Masking::hidden}) {
+      const auto explainer = make(
+          {.masking = masking, .probe = {.initial_bias = 0.3}, .gate_kind = GateKind::bernoulli});
+      const auto gates =
+          explainer->gates(recording_, batch_, {0, 1}, Draw::sample, make_generator(1));
+      const at::Tensor z = gates[0].z, log_keep = gates[0].log_keep;
+      const at::Tensor each = at::where(z.gt(0), log_keep, at::log(-at::expm1(log_keep)));
+      const at::Tensor expected = at::where(drawn, each, at::zeros_like(each)).sum(1);
+      EXPECT_TRUE(close(gates[0].log_prob, expected));
+      EXPECT_TRUE(z.eq(0).logical_or(z.eq(1)).all().item<bool>());
+      EXPECT_TRUE(gates[0].log_prob.requires_grad());
+      EXPECT_FALSE(z.requires_grad());
+      // Each depth up to this one has drawn, with input gating.
+      const auto below = torch::autograd::grad(
+          {gates[1].log_prob.sum()}, probe(*explainer, 0).parameters(), {}, true, false, true);
+      EXPECT_EQ(below[0].defined(), masking == Masking::input);
+      for (const Draw draw : {Draw::mean, Draw::hard}) {
+        EXPECT_FALSE(explainer->gates(recording_, batch_, {0}, draw)[0].log_prob.defined());
+      }
+    }
+    EXPECT_FALSE(make()
+                     ->gates(recording_, batch_, {0}, Draw::sample, make_generator(1))[0]
+                     .log_prob.defined());
+  }
+}
+
 TEST_F(ExplainerTest, MaskedOutputRunsTheModelOnTheMaskedState) {
   const at::Tensor z = at::tensor({1.0, 0.0, 0.5, 0.25, 1.0, 1.0}, at::kDouble).view({2, 3});
   for (const Masking masking : {Masking::input, Masking::hidden}) {

@@ -56,6 +56,9 @@ TEST(DivergenceTest, KnownValues) {
   near(divergence::reverse_categorical(y, masked), kInfinity);
   near(divergence::categorical(masked, y), kInfinity);
   near(divergence::jensen_shannon(y, masked), (to_middle + from_middle) / 2);
+  near(divergence::cross_entropy(with_probabilities({0.2, 0.5, 0.3}), masked), std::log(2.0));
+  near(divergence::cross_entropy(row({2.0}), row({1.5})), std::log1p(std::exp(-1.5)));
+  near(divergence::cross_entropy(row({-2.0}), row({1.5})), std::log1p(std::exp(1.5)));
   near(divergence::jensen_shannon(with_probabilities({1, 0}), with_probabilities({0, 1})),
        std::log(2.0));
   near(divergence::squared_error(row({1, 2, 3}), row({1, 4, 6})), 13.0 / 3.0);

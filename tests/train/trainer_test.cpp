@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/gate/bernoulli.hpp"
 #include "diffmask/metrics/known_answer.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/training_task.hpp"
@@ -169,6 +170,80 @@ TEST_F(TrainerTest, MultipliersFollowTheDivergence) {
   EXPECT_EQ(summary.depths[0].multiplier, summary.history.back().depths[0].multiplier);
 }
 
+// Without lambda in its gradient (as in the public reference) the second run would close like the
+// first: the penalty's gradient is the same in both.
+TEST_F(TrainerTest, ReinforceWeighsTheDivergenceByLambda) {
+  for (const bool per_sample : {false, true}) {
+    const auto keep_at_the_end = [&](double multiplier) {
+      TrainerOptions options = training_options(150);
+      options.multiplier = {.initial = multiplier, .rate = 1e-9};
+      options.warm_up = 0;
+      const auto explainer = make_explainer(task_, {.per_sample = per_sample,
+                                                    .probe = {.initial_bias = 0.0},
+                                                    .free_logits = {.initial = 0.0},
+                                                    .gate_kind = GateKind::bernoulli,
+                                                    .baseline = {.learned = false}});
+      return run(*explainer, options).history.back().depths[1].keep;
+    };
+    EXPECT_LT(keep_at_the_end(1e-6), 0.3) << per_sample;
+    EXPECT_GT(keep_at_the_end(200), 0.7) << per_sample;
+  }
+}
+
+// The trainer's estimate, from gates that an explainer drew, against enumeration of 2^8 masks.
+TEST(ReinforceTest, DrawnGatesGiveTheEnumeratedGradient) {
+  constexpr int64_t kPositions = 8, kDraws = 20'000;
+  const at::Tensor weights = at::linspace(-1.0, 1.5, kPositions, at::kFloat);
+  auto module = std::make_shared<torch::nn::Module>();
+  module->eval();
+  const StagedModel model(module,
+                          {{"state", [](const at::Tensor& x, const Inputs&) { return x.clone(); }},
+                           {"head", [&](const at::Tensor& h, const Inputs&) {
+                              return (h.squeeze(2) * weights).sum(1);
+                            }}});
+  const at::Tensor states = at::ones({kDraws, kPositions, 1});
+  const Batch batch{
+      {states}, at::ones({kDraws, kPositions}, at::kBool), at::zeros({kDraws}, at::kLong)};
+  const Recording recording = model.record(batch.inputs);
+  const Explainer explainer(model,
+                            {.sites = {"state"},
+                             .per_sample = true,
+                             .gate_kind = GateKind::bernoulli,
+                             .baseline = {.start = BaselineOptions::Start::zero}},
+                            recording, batch, {1, kPositions}, make_generator(0));
+  at::Tensor logits = explainer.named_parameters()["probe0.logits"];
+  {
+    at::NoGradGuard no_grad;
+    logits.copy_(at::linspace(-1.5, 2.0, kPositions).unsqueeze(0));
+  }
+  const double lambda = 3.0;
+  const auto cost = [&](const at::Tensor& output) {
+    return lambda *
+           divergence::squared_error(at::full_like(output, weights.sum().item<double>()), output);
+  };
+  const at::Tensor bits = at::arange(256, at::kLong).unsqueeze(1);
+  const at::Tensor masks =
+      at::bitwise_and(bits, at::pow(2, at::arange(kPositions, at::kLong)).unsqueeze(0))
+          .ne(0)
+          .to(at::kFloat);
+  const at::Tensor probability = Bernoulli().log_prob(masks, logits).sum(1).exp();
+  const at::Tensor exact =
+      torch::autograd::grad({(probability * cost((masks * weights).sum(1))).sum()}, {logits})[0];
+
+  const Gates gates = explainer.gates(recording, batch, {0}, Draw::sample, make_generator(1))[0];
+  const at::Tensor costs = cost(explainer.masked_output(model, recording, 0, gates.z)).detach();
+  const at::Tensor control = at::full({kDraws}, 5.0);
+  const at::Tensor found =
+      torch::autograd::grad({score_function(costs, control, gates.log_prob)}, {logits})[0];
+  // d log q / d logit = z - P: the spread of single estimates, and so of their mean.
+  const at::Tensor single =
+      (costs - control).unsqueeze(1) * (gates.z - at::sigmoid(logits).detach());
+  const at::Tensor error = single.std(0) / std::sqrt(static_cast<double>(kDraws));
+  EXPECT_LT(((found - exact).abs().squeeze(0) / error).max().item<double>(), 5.0)
+      << found << exact << error;
+  EXPECT_GT((exact.abs().squeeze(0) / error).max().item<double>(), 10.0) << "tests nothing";
+}
+
 TEST_F(TrainerTest, TheReferencesRecipeRuns) {
   TrainerOptions options = TrainerOptions::reference();
   EXPECT_EQ(options.schedule, Schedule::random);
@@ -187,6 +262,11 @@ TEST_F(TrainerTest, TheReferencesRecipeRuns) {
 }
 
 TEST_F(TrainerTest, SameSeedSameBits) {
+  const auto reinforced = [&](uint64_t seed) {
+    return trained(training_options(12, seed), {.gate_kind = GateKind::bernoulli});
+  };
+  EXPECT_TRUE(same_bits(reinforced(1), reinforced(1)));
+  EXPECT_FALSE(same_bits(reinforced(1), reinforced(2)));
   for (const Schedule schedule : {Schedule::all, Schedule::random}) {
     const auto of_seed = [&](uint64_t seed) {
       TrainerOptions options = training_options(12, seed);
@@ -526,6 +606,7 @@ TEST_F(TrainerTest, RefusesBadOptions) {
       {"batch size", with([](O& o) { o.batches.batch_size = 0; }), "batch_size has to be >= 1"},
       {"cache", with([](O& o) { o.batches.cache_bytes = -1; }), "cache_bytes has to be >= 0"},
       {"penalty", with([](O& o) { o.penalty.scale = 0; }), "penalty.scale has to be > 0"},
+      {"control", with([](O& o) { o.control.decay = 2; }), "control.decay has to be in [0, 1]"},
       {"multiplier", with([](O& o) { o.multiplier.rate = 0; }), "rate has to be > 0"},
       {"lookahead k", with([](O& o) { o.lookahead = LookaheadOptions{.k = 0}; }), "k has to be"},
       {"lookahead alpha", with([](O& o) { o.lookahead = LookaheadOptions{.alpha = 2}; }),

@@ -15,7 +15,7 @@ class Bernoulli : public Gate {
 
   /// log q(z | logit) = z logsigmoid(logit) + (1 - z) logsigmoid(-logit), differentiable in the
   /// logits.
-  at::Tensor log_prob(const at::Tensor& z, const at::Tensor& logits) const;
+  at::Tensor log_prob(const at::Tensor& z, const at::Tensor& logits) const override;
 };
 
 }  // namespace diffmask

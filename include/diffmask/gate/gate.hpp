@@ -25,6 +25,12 @@ class Gate {
 
   /// log P(z != 0): the log of the keep probability, which is the gate's expected L0 norm.
   virtual at::Tensor log_expected_l0(const at::Tensor& logits) const = 0;
+
+  /// log q(z | logit), differentiable in the logits, of gates whose samples have no gradient: what
+  /// REINFORCE needs of them (objective/reinforce.hpp). Undefined for others.
+  virtual at::Tensor log_prob(const at::Tensor& /*z*/, const at::Tensor& /*logits*/) const {
+    return {};
+  }
 };
 
 }  // namespace diffmask

@@ -26,6 +26,9 @@ namespace diffmask {
 
 enum class Masking { input, hidden };
 
+/// How z is distributed, and so how gates are trained: by z's own gradient, or by REINFORCE.
+enum class GateKind { hard_concrete, bernoulli };
+
 struct ExplainerOptions {
   Masking masking = Masking::hidden;
   std::vector<std::string> sites;    ///< the depths, in execution order; none: all of the model's
@@ -33,7 +36,8 @@ struct ExplainerOptions {
   bool per_sample = false;           ///< free logits an example and depth in place of probes
   MlpProbeOptions probe;             ///< of the amortised form
   FreeLogitsOptions free_logits;     ///< of the per-sample form
-  HardConcreteOptions gate;
+  GateKind gate_kind = GateKind::hard_concrete;
+  HardConcreteOptions gate;  ///< of GateKind::hard_concrete
   BaselineOptions baseline;
 
   void validate() const;
@@ -46,6 +50,9 @@ enum class Draw { sample, mean, hard };
 struct Gates {
   at::Tensor log_keep;  ///< (B, P): log P(z != 0), over all depths up to this one for input gating
   at::Tensor z;         ///< (B, P)
+  /// (B): log q of the gates drawn, over all depths up to this one for input gating; of samples
+  /// that have no gradient (Gate::log_prob), else undefined.
+  at::Tensor log_prob = {};
 };
 
 /// How many examples, of how many positions at most, per-sample logits are for.
@@ -110,7 +117,7 @@ class Explainer : public torch::nn::Module {
   ExplainerOptions options_;
   std::vector<SiteShape> shapes_;
   Capacity capacity_;
-  HardConcrete gate_;
+  std::shared_ptr<const Gate> gate_;
   std::vector<std::shared_ptr<Probe>> probes_;
   std::vector<at::Tensor> baselines_;
 };

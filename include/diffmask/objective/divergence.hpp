@@ -32,6 +32,11 @@ at::Tensor bernoulli(const at::Tensor& original, const at::Tensor& masked);
 /// KL(start) + KL(end) for span heads. Shape: outputs (B, T, 2), padding at -inf -> (B).
 at::Tensor span(const at::Tensor& original, const at::Tensor& masked);
 
+/// -log q of the class that the original predicts, in nats: what others minimise in place of a
+/// divergence. It is not 0 where the outputs agree. Shape: outputs (B, C); (B) or (B, 1) for one
+/// logit, whose classes are its signs.
+at::Tensor cross_entropy(const at::Tensor& original, const at::Tensor& masked);
+
 /// Mean squared difference, for regression; not in nats. Shape: outputs (B, ...) -> (B).
 at::Tensor squared_error(const at::Tensor& original, const at::Tensor& masked);
 

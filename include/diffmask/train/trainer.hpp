@@ -21,6 +21,7 @@
 #include "diffmask/mask/explainer.hpp"
 #include "diffmask/objective/divergence.hpp"
 #include "diffmask/objective/lagrangian.hpp"
+#include "diffmask/objective/reinforce.hpp"
 #include "diffmask/optim/dual_ascent.hpp"
 #include "diffmask/optim/lookahead.hpp"
 #include "diffmask/train/callback.hpp"
@@ -75,6 +76,7 @@ struct TrainerOptions {
 
   PenaltyOptions penalty;
   DualAscentOptions multiplier;
+  ControlVariateOptions control;  ///< of GateKind::bernoulli, which is trained by REINFORCE
 
   Criterion criterion = Criterion::both;
   int64_t validate_every = 250;  ///< steps, >= 1; the last step is always validated
