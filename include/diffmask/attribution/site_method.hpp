@@ -53,6 +53,8 @@ class SiteMethod : public Attributor {
   /// Checks the batch, records it and hands it to `use`.
   void with_original(const Batch& batch, const std::function<void(const Original&)>& use) const;
 
+  const FrozenModel& model() const { return *model_; }
+
   virtual Column explain(const Original& original, int64_t depth) const = 0;
   /// For methods that explain sites together.
   virtual std::vector<Column> explain_all(const Original& original) const;
