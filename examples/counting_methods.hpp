@@ -20,8 +20,7 @@ inline diffmask::Fill mean_states(const diffmask::FrozenModel& model,
   const auto recording = model.record(batch.inputs);
   std::map<std::string, at::Tensor> means;
   for (const std::string& site : model.site_names()) {
-    const at::Tensor there = recording.state(site).index({batch.mask});
-    means[site] = there.mean(at::IntArrayRef{0});
+    means[site] = diffmask::Positions{}.mean_vector(recording.state(site), batch.mask);
   }
   return diffmask::fill::given(means);
 }
