@@ -86,14 +86,21 @@ inline diffmask::Attribution fit_diffmask(const TaskRun& run,
                                           diffmask::ExplainerOptions explainer) {
   explainer.probe.initial_bias = 4.0;
   diffmask::DiffMask method(run.task.model, explainer);
+  method.fit(*run.fitting.data, run.trainer());
+  return method.attribute(run.batch());
+}
+
+/// A free logit for every token, with the blank in place of a learned baseline: as erasure sees it.
+inline diffmask::Attribution fit_per_sample(const TaskRun& run) {
+  diffmask::ExplainerOptions explainer{.sites = {run.task.site}, .per_sample = true};
+  explainer.baseline = {.start = diffmask::BaselineOptions::Start::given,
+                        .vectors = {run.task.blank},
+                        .learned = false};
   diffmask::TrainerOptions trainer = run.trainer();
-  if (explainer.per_sample) {
-    trainer.batches.batch_size = run.explained.data->size();
-    trainer.gate_rate = 0.1;
-    method.fit(*run.explained.data, trainer);
-  } else {
-    method.fit(*run.fitting.data, trainer);
-  }
+  trainer.batches.batch_size = run.explained.data->size();
+  trainer.gate_rate = 0.3;
+  diffmask::DiffMask method(run.task.model, explainer);
+  method.fit(*run.explained.data, trainer);
   return method.attribute(run.batch());
 }
 
@@ -125,10 +132,7 @@ inline const std::vector<TaskMethod>& task_methods() {
       {"DiffMask hidden", [](const TaskRun& run) { return fit_diffmask(run, {}); }},
       {"DiffMask input",
        [](const TaskRun& run) { return fit_diffmask(run, {.masking = dm::Masking::input}); }},
-      {"DiffMask per-sample",
-       [](const TaskRun& run) {
-         return fit_diffmask(run, {.sites = {run.task.site}, .per_sample = true});
-       }},
+      {"DiffMask per-sample", fit_per_sample},
   };
   return all;
 }

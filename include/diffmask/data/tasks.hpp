@@ -60,7 +60,7 @@ TaskData make_counting_task(int64_t size, at::Generator generator);
 
 struct Task {
   std::string name;
-  int64_t vocabulary = 0;  ///< tokens are below it
+  int64_t vocabulary = 0;  ///< tokens are below it; 0: inputs are no tokens
   int64_t classes = 0;
   MakeTask make;
 };
