@@ -159,7 +159,7 @@ TEST(KnownAnswerTasksTest, DiffMaskFindsWhatItsProbesCanSee) {
 
 // A probe sees one position's state; which token is pointed at takes free logits.
 TEST(KnownAnswerTasksTest, PerSampleDiffMaskFindsThePointers) {
-  expect_reached({{"lookup", "DiffMask per-sample", 0.25, 0.9, "word_embeddings", 150},
+  expect_reached({{"lookup", "DiffMask per-sample", 0.25, 0.8, "word_embeddings", 150},
                   {"two_hop", "DiffMask per-sample", 0.25, 0.8, "word_embeddings", 150}});
 }
 
