@@ -124,10 +124,52 @@ DeepLift::DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions 
   }
 }
 
+// What the fills give for a whole batch, cut to the part that is explained.
+class DeepLift::References {
+ public:
+  References(const DeepLift& method, const Batch& batch) : method_(method), batch_(batch) {}
+
+  // Of each fill, at a site whose state over the part is known. Shape: the state's.
+  std::vector<at::Tensor> of(size_t depth, const at::Tensor& state, int64_t begin) {
+    const int64_t size = state.size(0);
+    if (size == batch_.size()) return draw(depth, state);
+    if (drawn_.empty()) {
+      const auto& sites = method_.options_.sites;
+      const Recording whole = method_.model_->record(batch_.inputs, sites);
+      for (size_t i = 0; i < sites.size(); ++i) drawn_.push_back(draw(i, whole.state(sites[i])));
+    }
+    std::vector<at::Tensor> part;
+    for (const at::Tensor& reference : drawn_[depth]) {
+      part.push_back(reference.narrow(0, begin, size));
+    }
+    return part;
+  }
+
+ private:
+  std::vector<at::Tensor> draw(size_t depth, const at::Tensor& state) const {
+    std::vector<at::Tensor> references;
+    for (const Fill& fill : method_.deeplift_.references) {
+      references.push_back(fill::value(fill, method_.options_.sites[depth], state).contiguous());
+    }
+    return references;
+  }
+
+  const DeepLift& method_;
+  const Batch& batch_;
+  std::vector<std::vector<at::Tensor>> drawn_;  // a site's, of each fill
+};
+
 Attribution DeepLift::attribute(const Batch& given) const {
   given.validate();
   const at::NoGradGuard no_grad;
   const Batch batch = given.to(model_->device());
+  References references(*this, batch);
+  return in_parts(options_, batch, [&](const Batch& part, int64_t begin) {
+    return explain(part, begin, references);
+  });
+}
+
+Attribution DeepLift::explain(const Batch& batch, int64_t begin, References& references) const {
   const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/false);
   const at::Tensor output = pass.output();
   const at::Tensor value = target::value(options_.target, output, output);
@@ -137,8 +179,7 @@ Attribution DeepLift::attribute(const Batch& given) const {
   for (size_t depth = 0; depth < options_.sites.size(); ++depth) {
     at::Tensor sum, gap = at::zeros_like(value);
     const at::Tensor state = pass.state(depth);
-    for (const Fill& fill : deeplift_.references) {
-      const at::Tensor reference = fill::value(fill, options_.sites[depth], state).contiguous();
+    for (const at::Tensor& reference : references.of(depth, state, begin)) {
       const Walk walk(pass, depth, reference);
       if (!walk.output().defined()) break;
       const at::Tensor seed = target_multipliers(options_.target, output, walk.output());

@@ -24,6 +24,9 @@ namespace {
 // Raised when the manifest's layout changes; files of another number are refused.
 constexpr int kFormat = 1;
 
+constexpr std::string_view kLayouts[] = {"sequence", "image",
+                                         "units"};  // in the enumeration's order
+
 json describe(const Explainer& explainer, const FrozenModel& model, const TrainingNote& note) {
   const ExplainerOptions& options = explainer.options();
   json sites = json::array();
@@ -35,7 +38,7 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
   json positions = json::array();
   for (const Positions& each : options.positions) {
     positions.push_back(
-        {{"image", each.layout == Positions::Layout::image}, {"patch", each.patch}});
+        {{"layout", kLayouts[static_cast<size_t>(each.layout)]}, {"patch", each.patch}});
   }
   return {{"format", kFormat},
           {"library", DIFFMASK_VERSION},
@@ -53,6 +56,18 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
           {"learned_baseline", options.baseline.learned}};
 }
 
+Positions::Layout layout_of(const json& positions) {
+  // The first files knew two layouts and said "image": true or false.
+  if (positions.contains("image")) {
+    return positions.at("image") ? Positions::Layout::image : Positions::Layout::sequence;
+  }
+  const auto name = positions.at("layout").get<std::string>();
+  const auto at = std::find(std::begin(kLayouts), std::end(kLayouts), name);
+  require(at != std::end(kLayouts), "layout", fmt::format("one of {}", fmt::join(kLayouts, ", ")),
+          name);
+  return static_cast<Positions::Layout>(at - std::begin(kLayouts));
+}
+
 ExplainerOptions parse_options(const json& manifest) {
   ExplainerOptions options;
   const auto masking = manifest.at("masking").get<std::string>();
@@ -60,9 +75,7 @@ ExplainerOptions parse_options(const json& manifest) {
   options.masking = masking == "input" ? Masking::input : Masking::hidden;
   for (const json& site : manifest.at("sites")) options.sites.push_back(site.at("name"));
   for (const json& each : manifest.at("positions")) {
-    options.positions.push_back(
-        {each.at("image").get<bool>() ? Positions::Layout::image : Positions::Layout::sequence,
-         each.at("patch")});
+    options.positions.push_back({layout_of(each), each.at("patch")});
   }
   manifest.at("per_sample").get_to(options.per_sample);
   manifest.at("probe").get_to(options.probe);

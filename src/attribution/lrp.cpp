@@ -79,7 +79,11 @@ Lrp::Lrp(std::shared_ptr<const FrozenModel> model, AttributionOptions options, L
 Attribution Lrp::attribute(const Batch& given) const {
   given.validate();
   const at::NoGradGuard no_grad;
-  const Batch batch = given.to(model_->device());
+  return in_parts(options_, given.to(model_->device()),
+                  [this](const Batch& part, int64_t) { return explain(part); });
+}
+
+Attribution Lrp::explain(const Batch& batch) const {
   const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/true);
   const at::Tensor output = pass.output();
   const at::Tensor start = output * target_gradient(options_.target, output, output);

@@ -31,12 +31,64 @@ void PassOptions::validate() const {
   require(memory >= 0, "memory", ">= 0 bytes", memory);
 }
 
-Passes::Passes(const FrozenModel& model, const Recording& recording, PassOptions options)
-    : model_(model), recording_(recording), options_(std::move(options)), began_(now()) {
+Chunks::Chunks(PassOptions options) : options_(std::move(options)), began_(now()) {
   options_.validate();
 }
 
-double Passes::seconds() const { return now() - began_; }
+double Chunks::seconds() const { return now() - began_; }
+
+// As many rows as fit, where one takes `bytes`.
+int64_t Chunks::fitting(int64_t bytes, int64_t multiple) const {
+  int64_t most = options_.max_batch;
+  if (options_.memory > 0 && bytes > 0) {
+    require(bytes <= options_.memory, "memory",
+            fmt::format("at least the {} bytes that a pass of one row takes", bytes),
+            options_.memory);
+    most = std::min(most, options_.memory / bytes);
+  }
+  return most > multiple ? most - most % multiple : most;
+}
+
+void Chunks::report() const {
+  if (!options_.progress) return;
+  Progress progress;
+  progress.step = count_;
+  progress.steps = std::max(count_, planned_);
+  progress.seconds = seconds();
+  if (options_.progress(progress) == Action::stop) {
+    throw Cancelled(fmt::format("cancelled after {} of {} rows", count_, progress.steps));
+  }
+}
+
+void Chunks::each(int64_t total, int64_t multiple,
+                  const std::function<void(int64_t begin, int64_t end)>& run) {
+  planned_ = std::max(planned_, count_ + total);
+  require(options_.memory == 0 || MemoryMeter::available(), "memory",
+          "0 while LibTorch's profiler runs, which measures memory in the same way",
+          options_.memory);
+  bool measure = options_.memory > 0;
+  int64_t most = measure ? 1 : fitting(0, multiple);
+  for (int64_t begin = 0; begin < total;) {
+    const int64_t size = std::min(most, total - begin);
+    try {
+      std::optional<MemoryMeter> meter;
+      if (measure) meter.emplace();
+      run(begin, begin + size);
+      if (measure) most = fitting(meter->peak(), multiple);
+      measure = false;
+    } catch (const std::exception& error) {
+      if (size == 1 || !out_of_memory(error)) throw;
+      most = size / 2;
+      continue;
+    }
+    begin += size;
+    count_ += size;
+    report();
+  }
+}
+
+Passes::Passes(const FrozenModel& model, const Recording& recording, PassOptions options)
+    : model_(model), recording_(recording), chunks_(std::move(options)) {}
 
 const Recording& Passes::recording_of(const std::vector<std::string>& sites, const at::Tensor& rows,
                                       bool always_select) {
@@ -51,61 +103,20 @@ const Recording& Passes::recording_of(const std::vector<std::string>& sites, con
   return selected_;
 }
 
-// As many rows as fit, where one takes `bytes`: whole multiples of the batch if they may be, as
-// chunks then have the same examples and share a recording.
-int64_t Passes::fitting(int64_t bytes, int64_t largest) const {
-  if (options_.memory > 0 && bytes > 0) {
-    require(bytes <= options_.memory, "memory",
-            fmt::format("at least the {} bytes that a pass of one row takes", bytes),
-            options_.memory);
-    largest = std::min(largest, options_.memory / bytes);
-  }
-  const int64_t batch = recording_.output().size(0);
-  return largest > batch ? largest - largest % batch : largest;
-}
-
-void Passes::report() const {
-  if (!options_.progress) return;
-  Progress progress;
-  progress.step = count_;
-  progress.steps = std::max(count_, planned_);
-  progress.seconds = seconds();
-  if (options_.progress(progress) == Action::stop) {
-    throw Cancelled(fmt::format("cancelled after {} of {} rows", count_, progress.steps));
-  }
-}
-
 void Passes::each(const std::vector<std::string>& sites, const at::Tensor& rows,
                   const std::function<void(const Chunk&)>& work) {
   check_shape("rows", rows, {-1});
-  const int64_t total = rows.size(0);
-  planned_ = std::max(planned_, count_ + total);
-  require(options_.memory == 0 || MemoryMeter::available(), "memory",
-          "0 while LibTorch's profiler runs, which measures memory in the same way",
-          options_.memory);
-  bool measure = options_.memory > 0;
-  int64_t most = measure ? 1 : fitting(0, options_.max_batch);
-  for (int64_t begin = 0; begin < total;) {
-    const int64_t size = std::min(most, total - begin);
-    try {
-      std::optional<MemoryMeter> meter;
-      if (measure) {
-        selected_ = {};
-        selected_rows_ = at::Tensor();
-        meter.emplace();
-      }
-      work({recording_of(sites, rows.narrow(0, begin, size), measure), begin, begin + size});
-      if (measure) most = fitting(meter->peak(), options_.max_batch);
-      measure = false;
-    } catch (const std::exception& error) {
-      if (size == 1 || !out_of_memory(error)) throw;
-      most = size / 2;
-      continue;
-    }
-    begin += size;
-    count_ += size;
-    report();
+  // Where memory is measured, so is what selecting the first row takes.
+  bool measured = options().memory > 0;
+  if (measured) {
+    selected_ = {};
+    selected_rows_ = at::Tensor();
   }
+  // Chunks of whole batches have the same examples and share a recording.
+  chunks_.each(rows.size(0), recording_.output().size(0), [&](int64_t begin, int64_t end) {
+    work({recording_of(sites, rows.narrow(0, begin, end - begin), measured), begin, end});
+    measured = false;
+  });
 }
 
 }  // namespace diffmask

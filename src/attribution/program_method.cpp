@@ -60,6 +60,29 @@ Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes
   return result;
 }
 
+Attribution in_parts(const AttributionOptions& options, const Batch& batch,
+                     const std::function<Attribution(const Batch&, int64_t)>& explain) {
+  std::vector<Attribution> parts;
+  Chunks(options.passes).each(batch.size(), 1, [&](int64_t begin, int64_t end) {
+    const bool whole = end - begin == batch.size();
+    parts.push_back(explain(whole ? batch : batch.narrow(begin, end - begin), begin));
+  });
+  if (parts.size() == 1) return std::move(parts[0]);
+  const auto joined = [&](const auto& of) {
+    std::vector<at::Tensor> tensors;
+    for (const Attribution& part : parts) tensors.push_back(of(part));
+    return at::cat(tensors);
+  };
+  Attribution result{options.sites, joined([](const Attribution& a) { return a.scores; }),
+                     joined([](const Attribution& a) { return a.keep; }), batch.mask};
+  for (size_t depth = 0; depth < options.sites.size(); ++depth) {
+    result.features.push_back(joined([&](const Attribution& a) { return a.features[depth]; }));
+  }
+  result.gap = joined([](const Attribution& a) { return a.gap; });
+  for (const Attribution& part : parts) result.passes += part.passes;
+  return result;
+}
+
 at::Tensor target_gradient(const Target& target, const at::Tensor& output,
                            const at::Tensor& original) {
   const at::AutoGradMode with_gradients(true);

@@ -3,6 +3,7 @@
 /// What DeepLIFT and LRP share: a batch's tape, and the result that is made of what arrived at its
 /// sites; private.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -38,6 +39,10 @@ class ProgramPass {
   std::vector<Slot> slots_;
   Tape tape_;
 };
+
+/// The results of `explain` on parts of the batch, as large as options.passes allow, in one.
+Attribution in_parts(const AttributionOptions& options, const Batch& batch,
+                     const std::function<Attribution(const Batch& part, int64_t begin)>& explain);
 
 /// d target / d output at the output. Shape: the output's.
 at::Tensor target_gradient(const Target& target, const at::Tensor& output,

@@ -58,15 +58,24 @@ const std::vector<std::pair<std::string, Make>>& methods() {
   return all;
 }
 
+// A state's positions follow from its dimensions; that there are others is found out by its use.
+Positions positions_of(const at::Tensor& state) {
+  using Layout = Positions::Layout;
+  return {state.dim() == 2 ? Layout::units : state.dim() == 4 ? Layout::image : Layout::sequence};
+}
+
+at::Tensor everywhere(const Positions& positions, const at::Tensor& state) {
+  const at::Tensor features = positions.features(state);
+  return at::ones({features.size(0), features.size(1)}, at::kBool);
+}
+
 // Zero, the mean over the file's own states, or a tensor a site from a file.
 Fill fill_of(const std::string& baseline) {
   if (baseline == "zero") return fill::zero;
   if (baseline == "mean") {
     return [](const std::string&, const at::Tensor& state) {
-      // Over examples and positions: the features of a sequence, the channels of an image.
-      const std::vector<int64_t> dims =
-          state.dim() == 4 ? std::vector<int64_t>{0, 2, 3} : std::vector<int64_t>{0, 1};
-      return state.mean(at::IntArrayRef(dims), /*keepdim=*/true);
+      const Positions positions = positions_of(state);
+      return positions.expand_vector(positions.mean_vector(state, everywhere(positions, state)));
     };
   }
   require(std::filesystem::exists(baseline), "--baseline", "zero, mean or a safetensors file",
@@ -80,11 +89,9 @@ Target target_of(const at::Tensor& output, int64_t index) {
   return one_number ? Target(target::scalar) : Target(target::predicted);
 }
 
-// The batch at a site, whose positions follow from its state's dimensions.
 Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
                const Positions& positions) {
-  const at::Tensor features = positions.features(state);
-  at::Tensor mask = at::ones({features.size(0), features.size(1)}, at::kBool);
+  at::Tensor mask = everywhere(positions, state);
   const auto given = file.tensors.find("mask");
   if (given != file.tensors.end() && given->second.sizes() == mask.sizes()) mask = given->second;
   return {inputs, mask, at::arange(mask.size(0), at::kLong), {}};
@@ -111,10 +118,9 @@ nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safeten
   int64_t passes = 0;
   for (const std::string& site : sites) {
     const at::Tensor& state = recording.state(site);
-    const bool image = state.dim() == 4;
     AttributionOptions common;
     common.sites = {site};
-    common.positions = {{.layout = image ? Positions::Layout::image : Positions::Layout::sequence}};
+    common.positions = {positions_of(state)};
     common.target = target_of(recording.output(), options.target);
     common.fill = fill_of(options.baseline);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
@@ -123,7 +129,7 @@ nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safeten
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);
     at::Tensor scores = options.features ? result.features[0] : result.scores.select(2, 0);
-    if (image && !options.features) {
+    if (state.dim() == 4 && !options.features) {
       scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
     }
     nlohmann::json row{{"name", site}, {"shape", scores.sizes().vec()}};

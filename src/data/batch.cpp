@@ -5,11 +5,24 @@
 
 namespace diffmask {
 
+namespace {
+
+template <class Change>
+Batch changed(const Batch& batch, const Change& change) {
+  const auto of = [&](const at::Tensor& t) { return t.defined() ? change(t) : t; };
+  Batch result{{}, of(batch.mask), of(batch.examples), of(batch.labels), of(batch.groups)};
+  for (const at::Tensor& input : batch.inputs) result.inputs.push_back(of(input));
+  return result;
+}
+
+}  // namespace
+
 Batch Batch::to(c10::Device device) const {
-  const auto moved = [&](const at::Tensor& t) { return t.defined() ? t.to(device) : t; };
-  Batch batch{{}, moved(mask), moved(examples), moved(labels), moved(groups)};
-  for (const at::Tensor& input : inputs) batch.inputs.push_back(moved(input));
-  return batch;
+  return changed(*this, [&](const at::Tensor& t) { return t.to(device); });
+}
+
+Batch Batch::narrow(int64_t begin, int64_t size) const {
+  return changed(*this, [&](const at::Tensor& t) { return t.narrow(0, begin, size); });
 }
 
 void Batch::validate() const {

@@ -116,12 +116,8 @@ Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const R
   }
   if (options_.baseline.start != BaselineOptions::Start::mean) return;
   for (size_t depth = 0; depth < baselines_.size(); ++depth) {
-    const at::Tensor own =
-        positions(static_cast<int64_t>(depth)).features(recording.state(options_.sites[depth]));
-    // Patches hold several cells; their channels' mean is the mean over cells.
-    const at::Tensor chosen = own.index({batch.mask});
-    const at::Tensor cells = chosen.view({chosen.size(0), shapes_[depth].channels, -1});
-    baselines_[depth].copy_(cells.mean(std::vector<int64_t>{0, 2}));
+    baselines_[depth].copy_(positions(static_cast<int64_t>(depth))
+                                .mean_vector(recording.state(options_.sites[depth]), batch.mask));
   }
 }
 

@@ -14,6 +14,29 @@ at::Tensor ranks(const at::Tensor& values) {
   return (before + upto - 1).to(at::kDouble) / 2;
 }
 
+using Span = std::pair<int64_t, int64_t>;  // [begin, end)
+
+std::vector<Span> spans_of(const std::vector<bool>& words) {
+  std::vector<Span> spans;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    if (words[i] && (i == 0 || !words[i - 1])) spans.emplace_back(at, at);
+    if (words[i]) spans.back().second = at + 1;
+  }
+  return spans;
+}
+
+double iou(const Span& a, const Span& b) {
+  const int64_t both = std::min(a.second, b.second) - std::max(a.first, b.first);
+  const int64_t either = std::max(a.second, b.second) - std::min(a.first, b.first);
+  return both <= 0 ? 0 : static_cast<double>(both) / static_cast<double>(either);
+}
+
+void check_sizes(const std::vector<bool>& chosen, const std::vector<bool>& truth) {
+  require(chosen.size() == truth.size(), "chosen", fmt::format("of {} entries", truth.size()),
+          chosen.size());
+}
+
 }  // namespace
 
 double spearman(const at::Tensor& a, const at::Tensor& b) {
@@ -28,14 +51,40 @@ double spearman(const at::Tensor& a, const at::Tensor& b) {
 }
 
 double choice_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth) {
-  require(chosen.size() == truth.size(), "chosen", fmt::format("of {} entries", truth.size()),
-          chosen.size());
+  check_sizes(chosen, truth);
   double hits = 0, total = 0;
   for (size_t i = 0; i < truth.size(); ++i) {
     hits += chosen[i] && truth[i] ? 1 : 0;
     total += (chosen[i] ? 1 : 0) + (truth[i] ? 1 : 0);
   }
   return total > 0 ? 2 * hits / total : 1;
+}
+
+double choice_iou(const std::vector<bool>& chosen, const std::vector<bool>& truth) {
+  check_sizes(chosen, truth);
+  double both = 0, either = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    both += chosen[i] && truth[i] ? 1 : 0;
+    either += chosen[i] || truth[i] ? 1 : 0;
+  }
+  return either > 0 ? both / either : 1;
+}
+
+double span_iou_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth,
+                   double threshold) {
+  check_sizes(chosen, truth);
+  require(threshold > 0 && threshold <= 1, "threshold", "in (0, 1]", threshold);
+  const std::vector<Span> ours = spans_of(chosen), theirs = spans_of(truth);
+  if (ours.empty() || theirs.empty()) return ours.empty() && theirs.empty() ? 1 : 0;
+  double found = 0;
+  for (const Span& span : ours) {
+    const auto fits = [&](const Span& other) { return iou(span, other) >= threshold; };
+    found += std::any_of(theirs.begin(), theirs.end(), fits) ? 1 : 0;
+  }
+  const double precision = found / static_cast<double>(ours.size());
+  // Two chosen spans may find one true one.
+  const double recall = std::min(found / static_cast<double>(theirs.size()), 1.0);
+  return found > 0 ? 2 * precision * recall / (precision + recall) : 0;
 }
 
 }  // namespace diffmask

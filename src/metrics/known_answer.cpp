@@ -1,5 +1,7 @@
 #include "diffmask/metrics/known_answer.hpp"
 
+#include <cmath>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 
@@ -38,6 +40,27 @@ KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
   const at::Tensor m = (p + q) / 2;
   return {kl(p, q).mean().item<double>(), ((kl(p, m) + kl(q, m)) / 2).mean().item<double>(),
           p.size(0)};
+}
+
+double r_precision(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask) {
+  check_shape("truth", truth, mask.sizes());
+  check_shape("attribution", attribution, mask.sizes());
+  check_finite("truth", truth.to(at::kDouble));
+  check_finite("attribution", attribution.to(at::kDouble));
+  const double least = truth.min().item().toDouble();
+  require(least >= 0, "truth", ">= 0", least);
+  const at::Tensor all = truth.gt(0).logical_and(mask), counts = all.any(1);
+  require(counts.any().item<bool>(), "truth", "positive somewhere", "no row with a truth");
+  const at::Tensor right = all.index({counts});
+  const at::Tensor scores =
+      attribution.to(at::kDouble).masked_fill(mask.logical_not(), -INFINITY).index({counts});
+  const at::Tensor k = right.sum(1, /*keepdim=*/true);
+  // The k-th highest score: what is above it is chosen, and of what is equal as many as are left.
+  const at::Tensor least_chosen = std::get<0>(scores.sort(1, /*descending=*/true)).gather(1, k - 1);
+  const at::Tensor above = scores.gt(least_chosen), equal = scores.eq(least_chosen);
+  const at::Tensor share = (k - above.sum(1, true)) / equal.sum(1, true).to(at::kDouble);
+  const at::Tensor chosen = above.to(at::kDouble) + equal.to(at::kDouble) * share;
+  return (chosen * right).sum(1).div(k.squeeze(1)).mean().item<double>();
 }
 
 }  // namespace diffmask

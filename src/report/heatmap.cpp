@@ -178,25 +178,12 @@ std::string svg_heatmap(const Heatmap& map, int64_t width) {
 
 std::string html_report(const std::string& title, const std::string& introduction,
                         const std::vector<Heatmap>& maps) {
-  std::string body;
+  std::string body = "<p>not needed <span class=\"scale\"></span> needed</p>\n";
   for (const Heatmap& map : maps) {
     body +=
         fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", escaped(map.title), svg_heatmap(map));
   }
-  return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta "
-      "charset=\"utf-8\">\n<title>{0}</title>\n<style>\n"
-      "body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1040px; margin: 2em auto; padding: "
-      "0 1em;"
-      " color: #222; background: #fff }}\n"
-      "h2 {{ font-size: 14px; font-weight: 600; margin: 1.6em 0 .4em }}\nsection {{ overflow-x: "
-      "auto }}\n"
-      "p {{ white-space: pre-line }}\n"
-      ".scale {{ display: inline-block; width: 12em; height: 1em; vertical-align: middle;"
-      " background: linear-gradient(90deg, #eef3fa, #083a82) }}\n"
-      "</style>\n</head>\n<body>\n<h1>{0}</h1>\n<p>{1}</p>\n"
-      "<p>not needed <span class=\"scale\"></span> needed</p>\n{2}</body>\n</html>\n",
-      escaped(title), escaped(introduction), body);
+  return html_page(title, introduction, body);
 }
 
 std::string json_report(const std::vector<Heatmap>& maps) {

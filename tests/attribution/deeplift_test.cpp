@@ -210,5 +210,28 @@ TEST(DeepLiftTest, AgreesWithCaptum) {
   }
 }
 
+TEST(DeepLift, PartsOfABatchGiveWhatTheWholeGives) {
+  const auto model =
+      model_of([](const at::Tensor& x) { return weighted_sum(at::tanh(layer(x, 3))); });
+  const Batch batch = batch_of(random_tensor({5, kPositions, kFeatures}, 1));
+  const auto attributed = [&](PassOptions passes) {
+    const AttributionOptions options{
+        .target = target::scalar, .fill = fill::other_example(make_generator(4)), .passes = passes};
+    return DeepLift(model, options).attribute(batch);
+  };
+  const Attribution whole = attributed({});
+  std::vector<int64_t> steps;
+  const Attribution parts = attributed({.max_batch = 2, .progress = [&](const Progress& progress) {
+                                          steps.push_back(progress.step);
+                                          return Action::proceed;
+                                        }});
+  EXPECT_TRUE(at::allclose(parts.scores, whole.scores, 1e-12));
+  EXPECT_TRUE(at::allclose(parts.features[0], whole.features[0], 1e-12));
+  EXPECT_TRUE(at::allclose(parts.gap, whole.gap, 0, 1e-12));
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 5}));
+  EXPECT_THROW(attributed({.memory = 8}), ArgumentError);
+  EXPECT_THROW(attributed({.progress = [](const Progress&) { return Action::stop; }}), Cancelled);
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -125,6 +125,21 @@ TEST_F(CliTest, AttributesToSites) {
                            1e-5));
   ASSERT_EQ(run(common + "exact_search"), 0) << err_;
   EXPECT_EQ(nlohmann::json::parse(out_)["sites"][0]["proven"], 2);
+  // The units of a vector are positions, too.
+  torch::jit::Module flat("Flat");
+  flat.register_attribute("training", c10::BoolType::get(), false);
+  flat.register_module("inner", inner);
+  flat.define("def forward(self, x):\n  return self.inner.forward(x) * 2.0\n");
+  flat.save(folder_ / "flat.pt");
+  save_safetensors(folder_ / "two.safetensors", {{"input0", x[0]}});
+  ASSERT_EQ(run(fmt::format("attribute {0}/flat.pt --inputs {0}/two.safetensors --out {1} "
+                            "--target 1 --method gradient_x_input --baseline mean",
+                            folder_.path(), out)),
+            0)
+      << err_;
+  at::Tensor units = at::zeros({5, 3});
+  units.select(1, 1).copy_(2 * (x[0] - x[0].mean(0)).select(1, 1));
+  EXPECT_TRUE(at::allclose(load_safetensors(out).at("inner"), units, 1e-4, 1e-5));
   struct Bad {
     std::string arguments, message;
   };

@@ -12,6 +12,7 @@ namespace {
 
 using Layout = Positions::Layout;
 const Positions kSequence;
+const Positions kUnits{Layout::units};
 const Positions kCells{Layout::image, 1};
 const Positions kPatches{Layout::image, 2};
 
@@ -57,10 +58,33 @@ TEST(PositionsTest, AnImagesAreItsPatchesRowByRow) {
   }
 }
 
+TEST(PositionsTest, AVectorsAreItsUnits) {
+  const at::Tensor state = numbers({2, 5});
+  EXPECT_TRUE(kUnits.features(state).equal(state.unsqueeze(2)));
+  EXPECT_EQ(kUnits.channels(state), 5);
+  EXPECT_TRUE(kUnits.expand(state, state).equal(state));
+  EXPECT_TRUE(kUnits.expand_vector(state[0]).equal(state[0]));
+}
+
+TEST(PositionsTest, TheMeanVectorIsOverPositionsThatCount) {
+  const at::Tensor mask = at::tensor({1, 0, 0, 0, 1, 1}, at::kBool).view({2, 3});
+  const at::Tensor sequence = numbers({2, 3, 2});
+  EXPECT_TRUE(kSequence.mean_vector(sequence, mask)
+                  .equal((sequence[0][0] + sequence[1][1] + sequence[1][2]) / 3));
+  const at::Tensor image = numbers({2, 2, 2, 6});  // a row of three patches
+  EXPECT_TRUE(kPatches.mean_vector(image, mask)
+                  .allclose((image[0].slice(2, 0, 2).mean(at::IntArrayRef{1, 2}) +
+                             image[1].slice(2, 2, 6).mean(at::IntArrayRef{1, 2}) * 2) /
+                            3));
+  EXPECT_TRUE(
+      kUnits.mean_vector(numbers({2, 3}), mask).equal(at::tensor({1.5, 2.5, 3.5}, at::kDouble)));
+}
+
 TEST(PositionsTest, GradientsAgreeWithFiniteDifferences) {
   const at::Tensor image = at::sin(numbers({2, 3, 4, 2})), sequence = at::sin(numbers({2, 3, 4}));
   for (const auto& [positions, state] :
-       {std::pair(kSequence, sequence), std::pair(kCells, image), std::pair(kPatches, image)}) {
+       {std::pair(kSequence, sequence), std::pair(kCells, image), std::pair(kPatches, image),
+        std::pair(kUnits, at::sin(numbers({2, 3})))}) {
     const at::Tensor weights = at::cos(numbers(positions.features(state).sizes().vec()));
     expect_gradient([&](const auto& x) { return (weights * positions.features(x).pow(2)).sum(); },
                     state);
@@ -98,6 +122,11 @@ TEST(PositionsTest, RefusesBadInput) {
          kCells.features(at::zeros({1, 2, 3}));
        },
        "state has to be of shape (B, C, H, W)"},
+      {"a sequence as a vector",
+       [] {
+         kUnits.features(at::zeros({1, 2, 3}));
+       },
+       "state has to be of shape (B, P), as its positions are a vector's"},
       {"a vector",
        [] {
          kSequence.channels(at::zeros({2, 3}));

@@ -53,5 +53,27 @@ TEST(AgreementTest, RefusesBadInput) {
   });
 }
 
+TEST(ChoiceIouTest, IsTheShareOfBothInEither) {
+  EXPECT_NEAR(choice_iou({true, true, false, false}, {false, true, true, false}), 1.0 / 3, 1e-12);
+  EXPECT_EQ(choice_iou({false, false}, {false, false}), 1);
+  EXPECT_EQ(choice_iou({true, false}, {false, false}), 0);
+}
+
+TEST(SpanIouF1Test, CountsSpansThatOverlapByHalf) {
+  // Spans [0, 2), [4, 5) against [0, 3), [5, 7): IOU 2/3, and none.
+  const std::vector<bool> chosen = {true, true, false, false, true, false, false, false};
+  const std::vector<bool> truth = {true, true, true, false, false, true, true, false};
+  EXPECT_NEAR(span_iou_f1(chosen, truth), 0.5, 1e-12);
+  EXPECT_EQ(span_iou_f1(chosen, truth, 0.7), 0);
+  // Two halves of one true span: P = 1, R = 1 at most.
+  EXPECT_EQ(span_iou_f1({true, false, true}, {true, true, true}, 0.3), 1);
+  EXPECT_EQ(span_iou_f1({false}, {false}), 1);
+  EXPECT_EQ(span_iou_f1({true}, {false}), 0);
+  expect_refused(
+      {{"threshold", [&] { span_iou_f1(chosen, truth, 0); }, "threshold has to be in (0, 1]"},
+       {"size", [&] { span_iou_f1(chosen, {true}); }, "chosen has to be of 1 entries"},
+       {"size", [&] { choice_iou(chosen, {true}); }, "chosen has to be of 1 entries"}});
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -97,6 +97,43 @@ TEST(KnownAnswerTest, GivesTheControlsOfTheGivenData) {
   EXPECT_NEAR(rule.js, 0.2664, 5e-5);
 }
 
+TEST(RPrecisionTest, GivesWhatIsComputedByHand) {
+  const auto precision = [](const std::vector<double>& truth, const std::vector<double>& scores) {
+    const at::Tensor t = matrix(truth, 1);
+    return r_precision(t, matrix(scores, 1), everywhere(t));
+  };
+  EXPECT_EQ(precision({1, 0, 1, 0}, {4, 3, 2, 1}), 0.5);
+  EXPECT_EQ(precision({1, 0, 1, 0}, {4, -3, 2, -1}), 1);
+  EXPECT_EQ(precision({1, 0, 0, 0}, {1, 2, 3, 4}), 0);
+  EXPECT_EQ(precision({1, 1, 1, 1}, {1, 2, 3, 4}), 1);
+  EXPECT_EQ(precision({1, 0, 1, 0}, {0, 0, 0, 0}), 0.5) << "chance: 2 of 4";
+  // One above all; for the other of two places three are equal, one of them true.
+  EXPECT_NEAR(precision({1, 1, 0, 0}, {5, 1, 1, 1}), (1 + 1.0 / 3) / 2, 1e-15);
+  EXPECT_NEAR(precision({0, 1, 1, 0}, {5, 1, 1, 1}), (2.0 / 3) / 2, 1e-15);
+}
+
+TEST(RPrecisionTest, LeavesOutPaddingAndRowsWithoutATruth) {
+  const at::Tensor mask = at::tensor({1, 1, 0, 1, 1, 1, 1, 1, 0}).view({3, 3}).to(at::kBool);
+  const at::Tensor truth = matrix({1, 0, 0, 0, 0, 0, 0, 0, 1}, 3);  // the last one's is in padding
+  EXPECT_EQ(r_precision(truth, matrix({0.6, 0.2, 9, 1, 2, 3, 1, 1, 1}, 3), mask), 1);
+  const at::Tensor two = matrix({1, 0, 0, 0, 1, 0}, 2);
+  EXPECT_EQ(r_precision(two, matrix({3, 2, 1, 3, 2, 1}, 2), everywhere(two)), 0.5);
+}
+
+TEST(RPrecisionTest, RefusesBadInput) {
+  const at::Tensor ones = at::ones({2, 3}), mask = at::ones({2, 3}, at::kBool);
+  expect_refused({
+      {"NaN", [&] { r_precision(ones, ones * NAN, mask); }, "attribution has to be finite"},
+      {"negative truth", [&] { r_precision(-ones, ones, mask); }, "truth has to be >= 0"},
+      {"shape",
+       [&] {
+         r_precision(ones, at::ones({2, 2}), mask);
+       },
+       "attribution has to be of shape (2, 3), but got (2, 2)"},
+      {"no truth", [&] { r_precision(ones * 0, ones, mask); }, "truth has to be positive"},
+  });
+}
+
 TEST(KnownAnswerTest, RefusesBadInput) {
   const at::Tensor ones = at::ones({2, 3}), mask = at::ones({2, 3}, at::kBool);
   const auto with = [&](double value) {

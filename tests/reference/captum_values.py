@@ -11,7 +11,9 @@ For each of mlp, cnn, gru and bert, in FOLDER:
 
 METHOD is saliency (the gradient itself), input_x_gradient, integrated_gradients (50 Gauss-Legendre
 steps), feature_ablation (one number a position) and, for mlp and cnn, deeplift. All but the first
-two are against the baseline; deeplift/zero is against 0.
+two are against the baseline; deeplift/zero is against 0. Of the saliency, metrics with the fixed
+perturbations of the state in `perturbations` (4, B, ...): infidelity, infidelity/normalize and
+sensitivity_max.
 
 The CNN calls one ReLU in two places. Captum's DeepLIFT cannot know which call a gradient is of, so
 that it is given the same net with a module for each call.
@@ -27,6 +29,7 @@ warnings.filterwarnings("ignore")
 import torch
 import transformers
 from captum.attr import DeepLift, FeatureAblation, InputXGradient, IntegratedGradients, Saliency
+from captum.metrics import infidelity, sensitivity_max
 from safetensors.torch import save_file
 from torch import nn
 
@@ -117,6 +120,25 @@ def attributions(function, x, baseline, target, unit):
     }
 
 
+def metrics(function, x, target, saliency):
+    """Captum's metrics of the saliency; it repeats each example, one for each perturbation."""
+    count = 4  # changes large enough that infidelity is no difference of nearly equal numbers
+    changes = torch.randn(count, *x.shape, generator=torch.Generator().manual_seed(7))
+    by_example = changes.transpose(0, 1).reshape(-1, *x.shape[1:])
+    values = {"perturbations": changes}
+    for name, normalize in (("infidelity", False), ("infidelity/normalize", True)):
+        values[name] = infidelity(function, lambda h: (by_example, h - by_example), x, saliency,
+                                  target=target, n_perturb_samples=count, normalize=normalize)
+
+    def explain(state, target):
+        state = state[0] if isinstance(state, tuple) else state
+        return (Saliency(function).attribute(state, target=target, abs=False).contiguous(),)
+
+    values["sensitivity_max"] = sensitivity_max(
+        explain, x, lambda state: state + by_example, n_perturb_samples=count, target=target)
+    return values
+
+
 def position_units(x):
     """All features of a position, or of a cell of an image, are one unit."""
     if x.dim() == 4:
@@ -128,12 +150,13 @@ def one_a_position(ablation):
     return ablation.flatten(2)[:, 0] if ablation.dim() == 4 else ablation[..., 0]
 
 
-def write(folder, name, model, inputs, x, function, more=None):
+def write(folder, name, model, inputs, x, function, more=None, repeating=None):
     output = model(*inputs).detach()
     target = output.argmax(1)
     baseline = 0.3 * torch.randn_like(x[:1])
     values = attributions(function, x, baseline.expand_as(x), target, position_units(x))
     values["feature_ablation"] = one_a_position(values["feature_ablation"])
+    values.update(metrics(repeating or function, x, target, values["saliency"]))
     values.update({f"input{i}": value for i, value in enumerate(inputs)})
     values.update(output=output, target=target, baseline=baseline)
     values.update((more or (lambda *_: {}))(x, baseline, target))
@@ -152,13 +175,16 @@ def deeplift(model):
     return values
 
 
-def bert_from(model, mask, number):
-    """The encoder's function from its embeddings (number 0), or from layer number - 1's output."""
+def bert_from(model, mask, number, each=False):
+    """The encoder's function from its embeddings (number 0), or from layer number - 1's output.
+
+    Captum's attributions repeat the batch; its metrics `each` example.
+    """
     bias = (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
     def function(state):
-        # Captum repeats the batch.
-        repeated = bias.repeat(state.size(0) // bias.size(0), 1, 1, 1)
+        count = state.size(0) // bias.size(0)
+        repeated = bias.repeat_interleave(count, 0) if each else bias.repeat(count, 1, 1, 1)
         for layer in model.bert.encoder.layer[number:]:
             state = layer(state, repeated)
             state = state[0] if isinstance(state, tuple) else state
@@ -186,9 +212,12 @@ def write_bert(folder):
         values = attributions(bert_from(model, mask, 4), hidden, baseline.expand_as(hidden), target,
                               position_units(hidden))
         values["feature_ablation"] = one_a_position(values["feature_ablation"])
+        values.update(metrics(bert_from(model, mask, 4, each=True), hidden, target,
+                              values["saliency"]))
         return {f"{key}/hidden": value for key, value in values.items()}
 
-    write(folder, "bert", model, (ids, mask), x, bert_from(model, mask, 0), at_hidden)
+    write(folder, "bert", model, (ids, mask), x, bert_from(model, mask, 0), at_hidden,
+          bert_from(model, mask, 0, each=True))
 
 
 def main():

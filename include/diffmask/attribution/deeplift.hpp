@@ -46,11 +46,15 @@ class DeepLift : public Attributor {
   explicit DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                     DeepLiftOptions deeplift = {});
 
-  /// One pass, one more from each site for each reference, and as many walks backward. Besides what
+  /// One pass, one more from each site for each reference, and as many walks backward, of as many
+  /// examples at once as options.passes allow. Besides what
   /// Attributor says, ArgumentError for a site that the output does not depend on.
   Attribution attribute(const Batch& batch) const override;
 
  private:
+  class References;
+  Attribution explain(const Batch& part, int64_t begin, References& references) const;
+
   std::shared_ptr<const FrozenModel> model_;
   AttributionOptions options_;
   DeepLiftOptions deeplift_;

@@ -94,12 +94,15 @@ class Lrp : public Attributor {
   explicit Lrp(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                LrpOptions lrp = {});
 
-  /// One pass and one walk backward for all sites; the options' fill is not used. Besides what
+  /// One pass and one walk backward for all sites, of as many examples at once as options.passes
+  /// allow; the options' fill is not used. Besides what
   /// Attributor says, ArgumentError for a site that the output does not depend on; Error for an
   /// operator without a rule.
   Attribution attribute(const Batch& batch) const override;
 
  private:
+  Attribution explain(const Batch& part) const;
+
   std::shared_ptr<const FrozenModel> model_;
   AttributionOptions options_;
   LrpOptions lrp_;

@@ -38,6 +38,35 @@ class Cancelled : public Error {
   using Error::Error;
 };
 
+/// Rows cut into as few runs as memory allows.
+class Chunks {
+ public:
+  /// Throws ArgumentError for options that are not valid.
+  explicit Chunks(PassOptions options);
+
+  /// Tells progress of rows that later calls of `each` will run, beside those that ran already.
+  void expect(int64_t rows) { planned_ = count_ + rows; }
+
+  /// Calls `run` with the ends of each chunk of 0 .. total - 1: of options.max_batch rows at most,
+  /// of whole multiples of `multiple` where they may be. Where it runs out of memory it is called
+  /// again with half the rows, so it has to keep its results for its end. ArgumentError where a
+  /// single row takes more than options.memory; Cancelled.
+  void each(int64_t total, int64_t multiple,
+            const std::function<void(int64_t begin, int64_t end)>& run);
+
+  int64_t count() const { return count_; }  ///< rows that ran
+  double seconds() const;                   ///< since this was made
+  const PassOptions& options() const { return options_; }
+
+ private:
+  int64_t fitting(int64_t bytes, int64_t multiple) const;
+  void report() const;
+
+  PassOptions options_;
+  double began_;
+  int64_t count_ = 0, planned_ = 0;
+};
+
 class Passes {
  public:
   /// Rows begin .. end - 1, with the recording that they resume.
@@ -49,31 +78,24 @@ class Passes {
   /// Both have to outlive this. Throws ArgumentError for options that are not valid.
   Passes(const FrozenModel& model, const Recording& recording, PassOptions options);
 
-  /// Tells progress of rows that later calls of `each` will run, beside those that ran already.
-  void expect(int64_t rows) { planned_ = count_ + rows; }
+  void expect(int64_t rows) { chunks_.expect(rows); }
 
-  /// Hands all rows, chunk by chunk, to `work`, which resumes at `sites`. Where it runs out of
-  /// memory it is called again with half the rows, so it has to keep its results for its end.
-  /// ArgumentError where a single row takes more than options.memory; Cancelled.
-  /// Shape: rows (N) int64, numbers of examples.
+  /// Hands all rows, chunk by chunk (Chunks::each), to `work`, which resumes at `sites`. Shape:
+  /// rows (N) int64, numbers of examples.
   void each(const std::vector<std::string>& sites, const at::Tensor& rows,
             const std::function<void(const Chunk&)>& work);
 
-  int64_t count() const { return count_; }  ///< rows that ran
-  double seconds() const;                   ///< since this was made
-  const PassOptions& options() const { return options_; }
+  int64_t count() const { return chunks_.count(); }
+  double seconds() const { return chunks_.seconds(); }
+  const PassOptions& options() const { return chunks_.options(); }
 
  private:
   const Recording& recording_of(const std::vector<std::string>& sites, const at::Tensor& rows,
                                 bool always_select);
-  int64_t fitting(int64_t bytes, int64_t largest) const;
-  void report() const;
 
   const FrozenModel& model_;
   const Recording& recording_;
-  PassOptions options_;
-  double began_;
-  int64_t count_ = 0, planned_ = 0;
+  Chunks chunks_;
   std::vector<std::string> selected_sites_;
   at::Tensor selected_rows_;
   Recording selected_;

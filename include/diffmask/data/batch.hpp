@@ -27,6 +27,9 @@ struct Batch {
   /// The same batch with every tensor on `device`.
   Batch to(c10::Device device) const;
 
+  /// Examples begin .. begin + size - 1; views.
+  Batch narrow(int64_t begin, int64_t size) const;
+
   /// Throws ArgumentError for an empty batch, an empty sequence, a row without a position to
   /// explain, or tensors that disagree in shape or dtype.
   void validate() const;

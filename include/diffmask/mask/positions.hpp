@@ -6,6 +6,7 @@
 ///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p], row
 ///     by row,
 ///                             patches of p x p cells, p = 1: single cells
+///     units     (B, P)        position t:         state[b, t], one hidden unit
 ///
 /// Sets of positions that share a gate beyond that (the sub-words of a word) are Batch::groups.
 
@@ -14,24 +15,29 @@
 namespace diffmask {
 
 struct Positions {
-  enum class Layout { sequence, image };
+  enum class Layout { sequence, image, units };
   Layout layout = Layout::sequence;
   int64_t patch = 1;  ///< side of a patch, in cells; image only; divides height and width
 
   void validate() const;
 
-  /// What a probe reads of each position. Shape: state -> (B, P, F); image: F = C p p.
+  /// What a probe reads of each position. Shape: state -> (B, P, F); image: F = C p p; units: F =
+  /// 1.
   at::Tensor features(const at::Tensor& state) const;
 
   /// One number a position, brought to a shape that broadcasts against `state`. Shape: values (B,
   /// P).
   at::Tensor expand(const at::Tensor& values, const at::Tensor& state) const;
 
-  /// One number a channel likewise. Shape: vector (F), or (C) for an image.
+  /// One number a channel likewise. Shape: vector (F), (C) for an image, (P) for units.
   at::Tensor expand_vector(const at::Tensor& vector) const;
 
-  /// Size of such a vector: F, or C for an image.
+  /// Size of such a vector.
   int64_t channels(const at::Tensor& state) const;
+
+  /// The mean of each channel over the positions in `mask`, of a unit over examples. Shape: mask
+  /// (B, P) bool -> (channels).
+  at::Tensor mean_vector(const at::Tensor& state, const at::Tensor& mask) const;
 
  private:
   void check(const at::Tensor& state) const;

@@ -16,4 +16,14 @@ double spearman(const at::Tensor& a, const at::Tensor& b);
 /// "token F1"); higher is better. 1 where both are empty, 0 where one is.
 double choice_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth);
 
+/// IOU = |both| / |either| of the two sets of words; higher is better. 1 where both are empty.
+double choice_iou(const std::vector<bool>& chosen, const std::vector<bool>& truth);
+
+/// F1 of spans, that is runs of neighbouring words (DeYoung et al. 2020, "IOU F1"): a chosen span
+/// counts as found where its IOU with some true one is at least `threshold`, in (0, 1];
+/// P = found / chosen spans, R = found / true spans, 1 at most; higher is better. 1 where both are
+/// empty, 0 where one is.
+double span_iou_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth,
+                   double threshold = 0.5);
+
 }  // namespace diffmask

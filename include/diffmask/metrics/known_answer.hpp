@@ -22,4 +22,10 @@ struct KnownAnswer {
 KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
                          const at::Tensor& mask);
 
+/// R-precision, the share of true positions among the k highest scores of a row, k being how many
+/// are true; a mean over the rows that have any. Higher is better, 1 at most; by chance it is k /
+/// P. Positions of equal score count as in a random order, so that a uniform attribution has
+/// exactly what chance has. Shape and errors: as of known_answer, but scores may be below 0.
+double r_precision(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask);
+
 }  // namespace diffmask

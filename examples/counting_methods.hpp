@@ -1,0 +1,66 @@
+#pragma once
+/// \file
+/// The methods that the counting example sets beside DiffMask. What is explained is the logit of
+/// the answer that the model gives; a position's score is read without its sign.
+
+#include <map>
+
+#include "diffmask/attribution/controls.hpp"
+#include "diffmask/attribution/deeplift.hpp"
+#include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/integrated_gradients.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/data/dataset.hpp"
+#include "diffmask/model/frozen_model.hpp"
+
+/// The mean state of each site over the positions that are there.
+inline diffmask::Fill mean_states(const diffmask::FrozenModel& model,
+                                  const diffmask::Dataset& data) {
+  const diffmask::Batch batch = data.batch(diffmask::iota(data.size()));
+  const auto recording = model.record(batch.inputs);
+  std::map<std::string, at::Tensor> means;
+  for (const std::string& site : model.site_names()) {
+    means[site] = diffmask::Positions{}.mean_vector(recording.state(site), batch.mask);
+  }
+  return diffmask::fill::given(means);
+}
+
+using NamedMethod = std::pair<std::string, std::unique_ptr<diffmask::Attributor>>;
+
+inline std::vector<NamedMethod> counting_methods(
+    const std::shared_ptr<const diffmask::FrozenModel>& model, const diffmask::Dataset& training,
+    uint64_t seed) {
+  using namespace diffmask;
+  const AttributionOptions zero{
+      .target = [](const at::Tensor& output,
+                   const at::Tensor& original) { return output * original.sign(); },
+      .passes = {.max_batch = 4096}};
+  AttributionOptions mean = zero;
+  mean.fill = mean_states(*model, training);
+  using Empty = ExactSearchOptions::Empty;
+  using Ties = ExactSearchOptions::Ties;
+
+  std::vector<NamedMethod> methods;
+  const auto add = [&](const std::string& name, auto method) {
+    methods.emplace_back(name, std::make_unique<decltype(method)>(std::move(method)));
+  };
+  add("gradient", Gradient(model, zero));
+  add("gradient x input", GradientTimesInput(model, zero));
+  add("IG, zero", IntegratedGradients(model, zero));
+  add("IG, mean", IntegratedGradients(model, mean));
+  add("DeepLIFT, zero", DeepLift(model, zero));
+  add("DeepLIFT, mean", DeepLift(model, mean));
+  add("leave-one-out, zero", LeaveOneOut(model, zero));
+  add("leave-one-out, mean", LeaveOneOut(model, mean));
+  // On most rows with the answer "no" nothing has to be kept: what that empty set says of the
+  // positions is a matter of policy.
+  add("exact, empty = uniform", ExactSearch(model, mean, {.empty = Empty::uniform}));
+  add("exact, empty refused", ExactSearch(model, mean, {.empty = Empty::refused}));
+  add("exact, any smallest set",
+      ExactSearch(model, mean, {.empty = Empty::uniform, .ties = Ties::all}));
+  add("exact, one set", ExactSearch(model, mean, {.empty = Empty::uniform, .ties = Ties::best}));
+  add("beam search", BeamSearch(model, mean));
+  add("random search",
+      RandomSearch(model, make_generator(derive_seed(seed, 102)), mean, {.max_passes = 100}));
+  return methods;
+}

@@ -1,0 +1,73 @@
+#pragma once
+/// \file
+/// Graph networks whose messages can be masked, edge by edge: GCN (Kipf and Welling 2017) and GIN
+/// (Xu et al. 2019, eps = 0). For an edge e from s to t, with d the number of edges into a node:
+///
+///     m_e  = a_e h_s                                                          (site "message.l")
+///     h_t' = update(sum of m_e over edges e into t + a_t h_t)
+///
+///     GCN:  a_e = 1 / sqrt((d_s + 1) (d_t + 1)),  a_t = 1 / (d_t + 1),  update = relu(W . + b)
+///     GIN:  a_e = a_t = 1,  update = relu(W2 relu(W1 . + b1) + b2)
+///
+///     y    = W [h_1; ...; h_L] + b    of the example's node, number 0
+///
+/// Sites, in order; positions are edges except at the first:
+///
+///     "features"   (B, N, F)     h_0
+///     "edge"       (B, P, 1)     a_e: where it is 0 there is no edge, in any layer
+///     "ends.l"     (B, P, 2 F_l)  [h_s; h_t] in layer l: what a probe should read of an edge
+///     "message.l"  (B, P, F_l)    m_e in layer l
+///
+/// Masking "edge" is GNNExplainer's mask; masking "message.l" is GraphMask's (Schlichtkrull et al.
+/// 2021), layer by layer.
+
+#include <ATen/core/Generator.h>
+
+#include "diffmask/model/tapped.hpp"
+
+namespace torch::nn {
+class LinearImpl;
+class SequentialImpl;
+}  // namespace torch::nn
+
+namespace diffmask {
+
+struct GraphNetOptions {
+  enum class Kind { gcn, gin };
+  Kind kind = Kind::gcn;
+  int64_t features = 0;      ///< F, >= 1
+  int64_t classes = 2;       ///< >= 2
+  int64_t hidden_size = 20;  ///< >= 1 (Ying et al. 2019: 20)
+  int64_t layers = 3;        ///< L, >= 1 (Ying et al. 2019: 3)
+
+  void validate() const;
+};
+
+/// Inputs are those of NodeDataset and WholeGraph: features (B, N, F), edges (B, 2, P), mask (B,
+/// P), degrees (B, N). What stands where the mask is false is not read.
+class GraphNet : public torch::nn::Module {
+ public:
+  /// Initial weights are drawn from the generator.
+  GraphNet(GraphNetOptions options, at::Generator generator);
+
+  /// Logits of each example's node. Shape: (B, classes).
+  at::Tensor forward(const Inputs& inputs, Tap& tap) const;
+
+  /// Logits of all nodes. Shape: (B, N, classes).
+  at::Tensor node_logits(const Inputs& inputs) const;
+
+  const GraphNetOptions& options() const { return options_; }
+
+ private:
+  /// [h_1; ...; h_L] of all nodes. Shape: (B, N, L H).
+  at::Tensor states(const Inputs& inputs, Tap& tap) const;
+
+  GraphNetOptions options_;
+  std::vector<std::shared_ptr<torch::nn::SequentialImpl>> updates_;
+  std::shared_ptr<torch::nn::LinearImpl> head_;
+};
+
+/// As a tapped model; `example` are any inputs, to find the sites by.
+std::shared_ptr<TappedModel> tapped(std::shared_ptr<GraphNet> net, const Inputs& example);
+
+}  // namespace diffmask

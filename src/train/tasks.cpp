@@ -1,0 +1,123 @@
+#include "diffmask/train/tasks.hpp"
+
+#include "diffmask/core/random.hpp"
+#include "diffmask/nets/bert.hpp"
+#include "diffmask/nets/counting_net.hpp"
+#include "diffmask/nets/init.hpp"
+
+namespace diffmask {
+namespace {
+
+constexpr int64_t kFresh = 1000;  // examples to validate on, and as many to measure accuracy on
+
+// Streams of the seed.
+enum Stream : uint64_t { kData = 100, kWeights, kBlanks };
+
+// Trains the net on fresh data of the task, and fills in what follows from that.
+TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& net,
+                  const Forward& forward, const Loss& loss, int64_t examples,
+                  const SupervisedOptions& options, const std::vector<Callback>& callbacks) {
+  const at::Generator generator = make_generator(derive_seed(options.seed, kData));
+  const TaskData training = task.make(examples, generator),
+                 validation = task.make(kFresh, generator), fresh = task.make(kFresh, generator);
+  TaskModel result;
+  result.training =
+      train_supervised(*net, forward, loss, *training.data, *validation.data, options, callbacks);
+  const at::Tensor output = predict(forward, *fresh.data);
+  const at::Tensor labels = fresh.data->batch(iota(kFresh)).labels;
+  const at::Tensor predicted = output.dim() == 1 ? output.gt(0).to(at::kLong) : output.argmax(1);
+  result.accuracy = predicted.eq(labels).to(at::kDouble).mean().item<double>();
+  return result;
+}
+
+TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
+  const auto net = std::make_shared<CountingNet>(make_generator(derive_seed(seed, kWeights)));
+  const Forward forward = [&](const Inputs& x) {
+    return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
+  };
+  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+    return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
+  };
+  // Weight decay decides whether there is anything to find: docs/recipe.md, "The model matters".
+  const SupervisedOptions options{.epochs = 15,
+                                  .batch_size = 64,
+                                  .rate = 5e-3,
+                                  .final_rate = 0.02,
+                                  .weight_decay = 0.1,
+                                  .seed = seed};
+  TaskModel result = trained(task, net, forward, loss, 9000, options, callbacks);
+  at::NoGradGuard no_grad;
+  result.model = staged(net);
+  result.site = "embedding";
+  result.blank = net->embed(at::arange(task.vocabulary)).mean(0);
+  result.target = target::scalar;
+  result.divergence = divergence::bernoulli;
+  return result;
+}
+
+// Steps that are too large leave the palindrome at chance, small ones take two_hop's pointers long.
+struct Recipe {
+  int64_t epochs;
+  double rate;
+};
+
+Recipe recipe(const std::string& task) {
+  if (task == "two_hop") return {6, 4e-3};
+  if (task == "palindrome") return {6, 1e-3};
+  return {3, 2e-3};
+}
+
+// Half of the rows have blanks at a share of their positions, which is drawn for each.
+at::Tensor with_blanks(const at::Tensor& tokens, const at::Generator& generator) {
+  const at::Tensor share = (2 * at::rand({tokens.size(0), 1}, generator) - 1).clamp_min(0);
+  return tokens.masked_fill(at::rand(tokens.sizes(), generator).lt(share), 0);
+}
+
+TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
+  const at::Generator generator = make_generator(derive_seed(seed, kWeights)),
+                      blanks = make_generator(derive_seed(seed, kBlanks));
+  const BertConfig config{.vocabulary = task.vocabulary,
+                          .hidden_size = 64,
+                          .layers = 2,
+                          .heads = 4,
+                          .intermediate_size = 128,
+                          .positions = task.make(1, make_generator(0)).truth.size(1),
+                          .types = 0,
+                          .dropout = 0,
+                          .attention_dropout = 0,
+                          .head_dropout = 0};
+  const auto net = std::make_shared<Bert>(config, BertHead{.classes = task.classes}, generator);
+  initialise(*net, generator);  // N(0, 0.02) is for wide nets; it would cost thousands of steps
+  const Forward forward = [&](const Inputs& x) {
+    return net->forward({net->is_training() ? with_blanks(x[0], blanks) : x[0], x[1]});
+  };
+  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+    return at::cross_entropy_loss(logits, labels);
+  };
+  const auto [epochs, rate] = recipe(task.name);
+  const SupervisedOptions options{.epochs = epochs,
+                                  .batch_size = 64,
+                                  .rate = rate,
+                                  .final_rate = 0.02,
+                                  .warm_up = 0.1,
+                                  .weight_decay = 0.01,
+                                  .seed = seed};
+  TaskModel result = trained(task, net, forward, loss, 9000, options, callbacks);
+  at::NoGradGuard no_grad;
+  result.model = staged(net);
+  result.site = "word_embeddings";
+  result.blank = net->embed_words(at::zeros({1, 1}, at::kLong)).view(-1).clone();
+  result.target = target::predicted;
+  result.divergence = divergence::categorical;
+  return result;
+}
+
+}  // namespace
+
+TaskModel train_task_model(const Task& task, uint64_t seed,
+                           const std::vector<Callback>& callbacks) {
+  if (task.name == "counting") return counting_model(task, seed, callbacks);
+  return encoder_model(diffmask::task(task.name), seed, callbacks);
+}
+
+}  // namespace diffmask

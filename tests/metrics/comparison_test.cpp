@@ -1,0 +1,174 @@
+#include "diffmask/metrics/comparison.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/report/comparison_report.hpp"
+#include "tests/bad_input.hpp"
+#include "tests/training_task.hpp"
+
+namespace diffmask {
+namespace {
+
+class ComparisonTest : public testing::Test {
+ protected:
+  ComparisonTest() {
+    options_.sites = {"low", "high"};
+    options_.batch_size = 8;
+    options_.seeds = 2;
+    options_.faithfulness.steps = 4;
+  }
+
+  Comparison run(const std::vector<std::string>& names) {
+    AttributionOptions common;
+    common.target = predicted_logit;
+    MethodSettings settings;
+    settings.random_passes = 10;
+    return compare(task_.model, *task_.validation, compared_methods(names, common, settings),
+                   options_);
+  }
+
+  TrainingTask task_ = training_task();
+  ComparisonOptions options_;
+};
+
+TEST_F(ComparisonTest, HasARowForEachMethodSiteAndSeed) {
+  const Comparison result = run({});
+  ASSERT_EQ(result.rows.size(), method_names().size() * 2 * 2);
+  for (const ComparisonRow& row : result.rows) {
+    SCOPED_TRACE(row.method + " " + row.site);
+    EXPECT_EQ(row.failure, "");
+    for (const char* name :
+         {"kept", "D", "D <= eps", "comprehensiveness", "sufficiency", "log-odds", "deletion AUC",
+          "insertion AUC", "infidelity", "sufficiency at 20%", "D <= eps at 50%", "tied at 20%",
+          "passes", "seconds per 1,000"}) {
+      EXPECT_TRUE(std::isfinite(row.value(name))) << name;
+    }
+    EXPECT_EQ(row.deletion.size(), 5);
+    EXPECT_EQ(row.deletion.back(), row.insertion.front()) << "all positions are filled";
+  }
+  // Uniform scores tie wherever some of several positions are kept, and keep all by themselves.
+  const ComparisonRow& uniform = result.rows.front();
+  EXPECT_EQ(uniform.method, "uniform");
+  EXPECT_EQ(uniform.value("kept"), 1);
+  EXPECT_NEAR(uniform.value("D"), 0, 1e-9);
+  EXPECT_GT(uniform.value("tied at 20%"), 0.5);
+  EXPECT_EQ(uniform.value("passes"), 1);
+}
+
+TEST_F(ComparisonTest, LeaveOneOutBeatsRandomScores) {
+  const Comparison result = run({"random", "leave_one_out"});
+  const auto summaries = result.summaries();
+  const auto names = result.metrics();
+  const auto at = [&](size_t row, const std::string& name) {
+    return summaries[row]
+        .mean[static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
+  };
+  EXPECT_EQ(summaries[0].runs, 2);
+  EXPECT_GT(at(1, "comprehensiveness"), at(0, "comprehensiveness"));
+  EXPECT_LT(at(1, "deletion AUC"), at(0, "deletion AUC"));
+  EXPECT_LT(at(1, "infidelity"), at(0, "infidelity"));
+  // Random scores are others with another seed; leave-one-out's are not.
+  EXPECT_NEAR(at(1, "rank agreement"), 1, 1e-9);
+  EXPECT_LT(at(0, "rank agreement"), 0.6);
+}
+
+TEST_F(ComparisonTest, TestsARandomisedModelAndAKnownTruth) {
+  options_.randomised = training_task(99).model;
+  options_.truth = [](const Batch& batch) { return batch.mask.to(at::kDouble); };
+  options_.seeds = 1;
+  const Comparison result = run({"uniform", "gradient_x_input"});
+  EXPECT_NEAR(result.rows[0].value("D_KL"), 0, 1e-9) << "the truth is uniform";
+  EXPECT_GT(result.rows[1].value("D_KL"), 0.01);
+  EXPECT_LT(std::abs(result.rows[1].value("randomisation correlation")), 0.95);
+  EXPECT_TRUE(std::isnan(result.rows[0].value("randomisation correlation")));
+}
+
+TEST_F(ComparisonTest, KeepsFailuresAsRows) {
+  options_.seeds = 1;
+  AttributionOptions common;
+  auto methods = compared_methods({"uniform"}, common, {});
+  methods.push_back({"broken", [](const auto&, const auto&, uint64_t) -> Explain {
+                       return [](const Batch&) -> Attribution { throw Error("no rule for it"); };
+                     }});
+  methods.push_back(
+      {"elsewhere", [](const auto&, const auto&, uint64_t) -> Explain { return nullptr; }});
+  const Comparison result = compare(task_.model, *task_.validation, methods, options_);
+  EXPECT_EQ(result.rows[1].failure, "no rule for it");
+  EXPECT_EQ(result.rows[2].failure, "does not explain this site");
+  const std::string text = markdown_comparison(result);
+  EXPECT_NE(text.find("- broken: no rule for it"), std::string::npos) << text;
+}
+
+TEST_F(ComparisonTest, MeasuresExplainersAtTheSitesThatTheyMask) {
+  options_.seeds = 1;
+  auto diffmask =
+      std::make_shared<DiffMask>(task_.model, ExplainerOptions{.masking = Masking::input});
+  TrainerOptions trainer;
+  trainer.steps = trainer.validate_every = 3;
+  trainer.warm_up = 1;
+  diffmask->fit(*task_.training, *task_.validation, trainer);
+  const Comparison result =
+      compare(task_.model, *task_.validation,
+              {compared_explainer("DiffMask input", task_.model, diffmask)}, options_);
+  EXPECT_EQ(result.rows[0].failure, "");
+  EXPECT_GT(result.rows[0].value("kept"), 0);
+  EXPECT_EQ(result.rows[1].failure, "does not explain this site");
+}
+
+TEST_F(ComparisonTest, IsWrittenInThreeForms) {
+  const Comparison result = run({"uniform", "leave_one_out"});
+  const std::string markdown = markdown_comparison(result);
+  EXPECT_NE(markdown.find("## high"), std::string::npos);
+  EXPECT_NE(markdown.find("sufficiency at 20% \u2193"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("comprehensiveness \u2191"), std::string::npos);
+  EXPECT_NE(markdown.find("| **"), std::string::npos);
+  const auto json = nlohmann::json::parse(json_comparison(result));
+  EXPECT_EQ(json["rows"].size(), result.rows.size());
+  EXPECT_EQ(json["rows"][0]["values"]["kept"], 1.0);
+  for (const auto& metric : json["metrics"]) {
+    if (metric["name"] == "log-odds") EXPECT_EQ(metric["better"], "lower");
+    if (metric["name"] == "insertion AUC") EXPECT_EQ(metric["better"], "higher");
+    if (metric["name"] == "kept") EXPECT_TRUE(metric["better"].is_null());
+  }
+  const std::string html = html_comparison("A <title>", "What & why", result);
+  EXPECT_NE(html.find("<h1>A &lt;title&gt;</h1>"), std::string::npos);
+  EXPECT_NE(html.find("<td class=\"best\">"), std::string::npos);
+  EXPECT_NE(html.find("<svg"), std::string::npos);
+}
+
+TEST_F(ComparisonTest, RefusesBadInput) {
+  const auto with = [&](const std::function<void(ComparisonOptions&)>& change) {
+    const ComparisonOptions before = options_;
+    change(options_);
+    const auto restore = [&] { options_ = before; };
+    try {
+      run({"uniform"});
+    } catch (...) {
+      restore();
+      throw;
+    }
+    restore();
+  };
+  expect_refused({
+      {"sites", [&] { with([](auto& o) { o.sites = {}; }); }, "sites has to be at least one"},
+      {"site", [&] { with([](auto& o) { o.sites = {"hihg"}; }); }, "nearest: high"},
+      {"epsilon", [&] { with([](auto& o) { o.epsilon = 0; }); }, "epsilon has to be > 0"},
+      {"rates", [&] { with([](auto& o) { o.keep_rates = {2}; }); },
+       "keep_rates has to be in (0, 1]"},
+      {"no rates", [&] { with([](auto& o) { o.keep_rates = {}; }); },
+       "keep_rates has to be at least"},
+      {"seeds", [&] { with([](auto& o) { o.seeds = 0; }); }, "seeds has to be >= 1"},
+      {"batch", [&] { with([](auto& o) { o.batch_size = 0; }); }, "batch_size has to be >= 1"},
+      {"subsets", [&] { with([](auto& o) { o.subsets = 0; }); }, "subsets has to be >= 1"},
+      {"method", [&] { run({"gradeint"}); }, "nearest: gradient"},
+      {"explainer", [&] { compared_explainer("x", task_.model, nullptr); }, "method has to be"},
+  });
+}
+
+}  // namespace
+}  // namespace diffmask
