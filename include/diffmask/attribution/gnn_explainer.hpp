@@ -1,0 +1,61 @@
+#pragma once
+/// \file
+/// GNNExplainer (Ying, Bourgeois, You, Zitnik, Leskovec: "GNNExplainer: Generating Explanations for
+/// Graph Neural Networks", NeurIPS 2019, section 4): for each example alone, a soft mask over
+/// positions (of a graph: edges), and if asked for one over features, by gradient descent on
+///
+///     -log p(y | z h + (1 - z) b, u x + (1 - u) c) + size sum_t z_t + entropy mean_t H(z_t)
+///                            + feature_size mean_f u_f + feature_entropy mean_f H(u_f)
+///
+///     z = sigmoid(M),  u = sigmoid(U),  H(z) = -z log z - (1 - z) log(1 - z)
+///
+/// y being the target's class, b the fill of the site and c that of the site of features. The score
+/// of a position is z_t; keep where it is above 1/2. Positions of a group share a logit, as the two
+/// directions of an edge do.
+///
+/// The site "edge" of GraphNet gives the published method: one mask for all layers.
+
+#include "diffmask/attribution/site_method.hpp"
+
+namespace diffmask {
+
+/// Defaults are those of the public implementation. With them a small graph's mask stays open: in M
+/// the penalties' gradients are z (1 - z) times entropy M / P and size, and at the start, M = 1,
+/// the first is larger below 200 positions. From open masks (initial 3) and without entropy, edges
+/// that matter only together are not lost together.
+struct GnnExplainerOptions {
+  int64_t steps = 100;        ///< of Adam, >= 1
+  double rate = 0.1;          ///< its step size, > 0
+  double initial = 1.0;       ///< M and U at the start
+  double size = 0.005;        ///< weight of each position kept, >= 0
+  double entropy = 1.0;       ///< weight of the mean entropy, >= 0
+  std::string features;       ///< the site (B, ..., F) whose features are masked, too; none: none
+  double feature_size = 1.0;  ///< >= 0
+  double feature_entropy = 0.1;  ///< >= 0
+
+  void validate() const;
+};
+
+class GnnExplainer : public SiteMethod {
+ public:
+  /// Outputs have to be logits (B, C), of which `options.target` chooses one a row.
+  explicit GnnExplainer(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
+                        GnnExplainerOptions own = {});
+
+  /// The features' masks u, a row an example. ArgumentError unless options name their
+  /// site. Shape: (B, F, D) for D depths.
+  at::Tensor feature_masks(const Batch& batch) const;
+
+ protected:
+  Column explain(const Original& original, int64_t depth) const override;
+
+ private:
+  struct Masks {
+    at::Tensor positions, features;  // z (B, P); u (B, F), undefined without a site
+  };
+  Masks fit(const Original& original, int64_t depth) const;
+
+  GnnExplainerOptions own_;
+};
+
+}  // namespace diffmask
