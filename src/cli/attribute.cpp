@@ -3,63 +3,14 @@
 #include <chrono>
 #include <filesystem>
 
-#include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/deeplift.hpp"
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
-#include "diffmask/attribution/lrp.hpp"
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask::cli {
-namespace {
-
-using Model = std::shared_ptr<const Program>;
-using Make = std::function<std::unique_ptr<Attributor>(const Model&, const AttributionOptions&,
-                                                       const AttributeOptions&)>;
-
-template <typename Method>
-Make plain() {
-  return [](const Model& model, const AttributionOptions& common, const AttributeOptions&) {
-    return std::make_unique<Method>(model, common);
-  };
-}
-
-template <typename Method>
-Make random() {
-  return [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-    return std::make_unique<Method>(model, make_generator(own.seed), common);
-  };
-}
-
-const std::vector<std::pair<std::string, Make>>& methods() {
-  static const std::vector<std::pair<std::string, Make>> all = {
-      {"uniform", plain<Uniform>()},
-      {"random", random<Random>()},
-      {"gradient", plain<Gradient>()},
-      {"gradient_x_input", plain<GradientTimesInput>()},
-      {"integrated_gradients",
-       [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-         return std::make_unique<IntegratedGradients>(
-             model, common,
-             IntegratedGradientsOptions{.steps = own.steps, .max_steps = 8 * own.steps});
-       }},
-      {"deeplift", plain<DeepLift>()},
-      {"lrp", plain<Lrp>()},
-      {"leave_one_out", plain<LeaveOneOut>()},
-      {"exact_search", plain<ExactSearch>()},
-      {"beam_search",
-       [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-         return std::make_unique<BeamSearch>(model, common, BeamSearchOptions{.beam = own.beam});
-       }},
-      {"random_search", random<RandomSearch>()},
-  };
-  return all;
-}
-
-// Zero, the mean over the file's own states, or a tensor a site from a file.
-Fill fill_of(const std::string& baseline) {
+Fill fill_of(const std::string& baseline, uint64_t seed) {
+  if (baseline == "other") return fill::other_example(make_generator(seed));
   if (baseline == "zero") return fill::zero;
   if (baseline == "mean") {
     return [](const std::string&, const at::Tensor& state) {
@@ -69,10 +20,12 @@ Fill fill_of(const std::string& baseline) {
       return state.mean(at::IntArrayRef(dims), /*keepdim=*/true);
     };
   }
-  require(std::filesystem::exists(baseline), "--baseline", "zero, mean or a safetensors file",
-          fmt::format("'{}'", baseline));
+  require(std::filesystem::exists(baseline), "--baseline",
+          "zero, mean, other or a safetensors file", fmt::format("'{}'", baseline));
   return fill::given(load_safetensors(baseline).tensors);
 }
+
+namespace {
 
 Target target_of(const at::Tensor& output, int64_t index) {
   if (index >= 0) return target::class_index(index);
@@ -80,7 +33,12 @@ Target target_of(const at::Tensor& output, int64_t index) {
   return one_number ? Target(target::scalar) : Target(target::predicted);
 }
 
-// The batch at a site, whose positions follow from its state's dimensions.
+}  // namespace
+
+Positions positions_of(const at::Tensor& state) {
+  return {.layout = state.dim() == 4 ? Positions::Layout::image : Positions::Layout::sequence};
+}
+
 Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
                const Positions& positions) {
   const at::Tensor features = positions.features(state);
@@ -90,20 +48,11 @@ Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& 
   return {inputs, mask, at::arange(mask.size(0), at::kLong), {}};
 }
 
-}  // namespace
-
-std::vector<std::string> method_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, make] : methods()) names.push_back(name);
-  return names;
-}
-
-nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safetensors& file,
-                         const std::vector<std::string>& sites, const AttributeOptions& options) {
-  const auto method = std::find_if(methods().begin(), methods().end(),
-                                   [&](const auto& m) { return m.first == options.method; });
-  require(method != methods().end(), "--method",
-          fmt::format("one of {}", fmt::join(method_names(), ", ")), options.method);
+nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
+                         const Safetensors& file, const std::vector<std::string>& sites,
+                         const AttributeOptions& options) {
+  const Method& chosen = method(options.method);
+  const MethodSettings settings{.steps = options.steps, .beam = options.beam, .seed = options.seed};
   const Recording recording = model->record(inputs, sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
@@ -111,19 +60,18 @@ nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safeten
   int64_t passes = 0;
   for (const std::string& site : sites) {
     const at::Tensor& state = recording.state(site);
-    const bool image = state.dim() == 4;
     AttributionOptions common;
     common.sites = {site};
-    common.positions = {{.layout = image ? Positions::Layout::image : Positions::Layout::sequence}};
+    common.positions = {positions_of(state)};
     common.target = target_of(recording.output(), options.target);
-    common.fill = fill_of(options.baseline);
+    common.fill = fill_of(options.baseline, options.seed);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
-    const Attribution result = method->second(model, common, options)
+    const Attribution result = chosen.make(model, common, settings)
                                    ->attribute(batch_at(inputs, file, state, common.positions[0]));
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);
     at::Tensor scores = options.features ? result.features[0] : result.scores.select(2, 0);
-    if (image && !options.features) {
+    if (state.dim() == 4 && !options.features) {
       scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
     }
     nlohmann::json row{{"name", site}, {"shape", scores.sizes().vec()}};
