@@ -14,59 +14,14 @@
 #include <chrono>
 
 #include "counting_methods.hpp"
-#include "diffmask/attribution/diffmask.hpp"
+#include "counting_task.hpp"
 #include "diffmask/core/file.hpp"
-#include "diffmask/core/random.hpp"
 #include "diffmask/metrics/known_answer.hpp"
-#include "diffmask/nets/counting_net.hpp"
-#include "diffmask/train/supervised.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
 
 namespace {
-
-struct Task {
-  dm::CountingData training, validation;
-  std::shared_ptr<dm::CountingNet> net;
-};
-
-dm::Forward forward_of(const std::shared_ptr<dm::CountingNet>& net) {
-  return
-      [net](const dm::Inputs& x) { return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]); };
-}
-
-double accuracy(const at::Tensor& logits, const at::Tensor& labels) {
-  return logits.gt(0).eq(labels).to(at::kDouble).mean().item<double>();
-}
-
-Task given_task(const std::string& folder) {
-  return {dm::read_counting(folder + "/examples.csv", "train"),
-          dm::read_counting(folder + "/examples.csv", "validation"),
-          dm::load_counting_net(folder + "/model.safetensors")};
-}
-
-Task own_task(uint64_t seed) {
-  const at::Generator generator = dm::make_generator(dm::derive_seed(seed, 100));
-  Task task{dm::make_counting(9000, generator), dm::make_counting(1000, generator),
-            std::make_shared<dm::CountingNet>(generator)};
-  // Weight decay decides whether there is anything to find: docs/recipe.md, "The model matters".
-  dm::SupervisedOptions options{.epochs = 30,
-                                .batch_size = 64,
-                                .rate = 5e-3,
-                                .final_rate = 0.02,
-                                .weight_decay = 0.1,
-                                .seed = seed};
-  const auto data = task.training.dataset();
-  const dm::Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
-    return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
-  };
-  const auto summary =
-      dm::train_supervised(*task.net, forward_of(task.net), loss, data, task.validation.dataset(),
-                           options, {dm::progress_bar("model")});
-  fmt::print(stderr, "model trained in {:.1f} s\n", summary.seconds);
-  return task;
-}
 
 struct Method {
   std::string name;
@@ -74,18 +29,9 @@ struct Method {
   dm::TrainerOptions trainer;
 };
 
-// The recipe of docs/recipe.md.
 std::vector<Method> methods(uint64_t seed, int64_t steps) {
-  dm::ExplainerOptions explainer;
-  explainer.probe.initial_bias = 4.0;
-  dm::TrainerOptions trainer;
-  trainer.epsilon = 0.05;
-  trainer.divergence = dm::divergence::bernoulli;
-  trainer.steps = steps;
-  trainer.final_rate = 0.2;
-  trainer.batches.batch_size = 128;
-  trainer.seed = seed;
-
+  const dm::ExplainerOptions explainer = counting_explainer();
+  const dm::TrainerOptions trainer = counting_recipe(seed, steps);
   Method hidden{"DiffMask hidden", explainer, trainer};
   Method input{"DiffMask input", explainer, trainer};
   input.explainer.masking = dm::Masking::input;

@@ -3,11 +3,7 @@
 #include <chrono>
 #include <filesystem>
 
-#include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/deeplift.hpp"
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
-#include "diffmask/attribution/lrp.hpp"
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
@@ -15,62 +11,21 @@
 namespace diffmask::cli {
 namespace {
 
-using Model = std::shared_ptr<const Program>;
-using Make = std::function<std::unique_ptr<Attributor>(const Model&, const AttributionOptions&,
-                                                       const AttributeOptions&)>;
-
-template <typename Method>
-Make plain() {
-  return [](const Model& model, const AttributionOptions& common, const AttributeOptions&) {
-    return std::make_unique<Method>(model, common);
-  };
-}
-
-template <typename Method>
-Make random() {
-  return [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-    return std::make_unique<Method>(model, make_generator(own.seed), common);
-  };
-}
-
-const std::vector<std::pair<std::string, Make>>& methods() {
-  static const std::vector<std::pair<std::string, Make>> all = {
-      {"uniform", plain<Uniform>()},
-      {"random", random<Random>()},
-      {"gradient", plain<Gradient>()},
-      {"gradient_x_input", plain<GradientTimesInput>()},
-      {"integrated_gradients",
-       [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-         return std::make_unique<IntegratedGradients>(
-             model, common,
-             IntegratedGradientsOptions{.steps = own.steps, .max_steps = 8 * own.steps});
-       }},
-      {"deeplift", plain<DeepLift>()},
-      {"lrp", plain<Lrp>()},
-      {"leave_one_out", plain<LeaveOneOut>()},
-      {"exact_search", plain<ExactSearch>()},
-      {"beam_search",
-       [](const Model& model, const AttributionOptions& common, const AttributeOptions& own) {
-         return std::make_unique<BeamSearch>(model, common, BeamSearchOptions{.beam = own.beam});
-       }},
-      {"random_search", random<RandomSearch>()},
-  };
-  return all;
-}
-
-// A state's positions follow from its dimensions; that there are others is found out by its use.
-Positions positions_of(const at::Tensor& state) {
-  using Layout = Positions::Layout;
-  return {state.dim() == 2 ? Layout::units : state.dim() == 4 ? Layout::image : Layout::sequence};
-}
-
 at::Tensor everywhere(const Positions& positions, const at::Tensor& state) {
   const at::Tensor features = positions.features(state);
   return at::ones({features.size(0), features.size(1)}, at::kBool);
 }
 
-// Zero, the mean over the file's own states, or a tensor a site from a file.
-Fill fill_of(const std::string& baseline) {
+Target target_of(const at::Tensor& output, int64_t index) {
+  if (index >= 0) return target::class_index(index);
+  const bool one_number = output.dim() == 1 || (output.dim() == 2 && output.size(1) == 1);
+  return one_number ? Target(target::scalar) : Target(target::predicted);
+}
+
+}  // namespace
+
+Fill fill_of(const std::string& baseline, uint64_t seed) {
+  if (baseline == "other") return fill::other_example(make_generator(seed));
   if (baseline == "zero") return fill::zero;
   if (baseline == "mean") {
     return [](const std::string&, const at::Tensor& state) {
@@ -78,15 +33,14 @@ Fill fill_of(const std::string& baseline) {
       return positions.expand_vector(positions.mean_vector(state, everywhere(positions, state)));
     };
   }
-  require(std::filesystem::exists(baseline), "--baseline", "zero, mean or a safetensors file",
-          fmt::format("'{}'", baseline));
+  require(std::filesystem::exists(baseline), "--baseline",
+          "zero, mean, other or a safetensors file", fmt::format("'{}'", baseline));
   return fill::given(load_safetensors(baseline).tensors);
 }
 
-Target target_of(const at::Tensor& output, int64_t index) {
-  if (index >= 0) return target::class_index(index);
-  const bool one_number = output.dim() == 1 || (output.dim() == 2 && output.size(1) == 1);
-  return one_number ? Target(target::scalar) : Target(target::predicted);
+Positions positions_of(const at::Tensor& state) {
+  using Layout = Positions::Layout;
+  return {state.dim() == 2 ? Layout::units : state.dim() == 4 ? Layout::image : Layout::sequence};
 }
 
 Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
@@ -97,20 +51,11 @@ Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& 
   return {inputs, mask, at::arange(mask.size(0), at::kLong), {}};
 }
 
-}  // namespace
-
-std::vector<std::string> method_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, make] : methods()) names.push_back(name);
-  return names;
-}
-
-nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safetensors& file,
-                         const std::vector<std::string>& sites, const AttributeOptions& options) {
-  const auto method = std::find_if(methods().begin(), methods().end(),
-                                   [&](const auto& m) { return m.first == options.method; });
-  require(method != methods().end(), "--method",
-          fmt::format("one of {}", fmt::join(method_names(), ", ")), options.method);
+nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
+                         const Safetensors& file, const std::vector<std::string>& sites,
+                         const AttributeOptions& options) {
+  const Method& chosen = method(options.method);
+  const MethodSettings settings{.steps = options.steps, .beam = options.beam, .seed = options.seed};
   const Recording recording = model->record(inputs, sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
@@ -122,9 +67,9 @@ nlohmann::json attribute(const Model& model, const Inputs& inputs, const Safeten
     common.sites = {site};
     common.positions = {positions_of(state)};
     common.target = target_of(recording.output(), options.target);
-    common.fill = fill_of(options.baseline);
+    common.fill = fill_of(options.baseline, options.seed);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
-    const Attribution result = method->second(model, common, options)
+    const Attribution result = chosen.make(model, common, settings)
                                    ->attribute(batch_at(inputs, file, state, common.positions[0]));
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);

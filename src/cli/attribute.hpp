@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "diffmask/format/safetensors.hpp"
+#include "diffmask/mask/fill.hpp"
+#include "diffmask/mask/positions.hpp"
 #include "diffmask/model/program.hpp"
 
 namespace diffmask::cli {
@@ -19,7 +21,17 @@ struct AttributeOptions {
   bool features = false;
 };
 
-std::vector<std::string> method_names();
+/// What replaces a state: zero, the mean over a batch's own states, another example's state, or a
+/// tensor a site from a file.
+Fill fill_of(const std::string& baseline, uint64_t seed);
+
+/// A vector's units for a state of two dimensions, an image's cells for one of four, else a
+/// sequence's.
+Positions positions_of(const at::Tensor& state);
+
+/// The batch at a site with this state. A file's "mask" (B, P) bool counts where it is as large.
+Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
+               const Positions& positions);
 
 /// Explains the model's output on `file`'s inputs at each of the sites, writes a tensor a site to
 /// options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at

@@ -3,16 +3,20 @@
 //   diffmask sites MODEL                    the hidden states that can be recorded and replaced
 //   diffmask check MODEL --inputs FILE      whether resuming gives what the model gives
 //   diffmask attribute MODEL --method NAME --inputs FILE --out FILE    what the output rests on
+//   diffmask compare MODEL --inputs FILE    all methods by all metrics
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
 #include <regex>
 
 #include "cli/attribute.hpp"
+#include "cli/compare.hpp"
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/model/exported.hpp"
+#include "diffmask/report/comparison_report.hpp"
 
 #include <torch/script.h>
 
@@ -76,6 +80,7 @@ struct Options {
   std::string model, inputs, pattern = "**", output;
   bool json = false, module_inputs = false;
   dm::cli::AttributeOptions attribute;
+  dm::cli::CompareOptions compare;
 };
 
 // Debian's LibTorch takes any BLAS, and the reference one is some 70 times slower than OpenBLAS.
@@ -195,6 +200,53 @@ int attribute(const Options& options) {
   return 0;
 }
 
+int compare(const Options& options) {
+  const auto model = dm::load_program(options.model, {options.output, options.module_inputs});
+  const dm::Safetensors file = dm::load_safetensors(options.inputs);
+  const auto comparison = dm::cli::compare(model, inputs_of(file), file,
+                                           chosen_sites(*model, options), options.compare);
+  dm::cli::write_comparison(comparison, options.model, options.compare);
+  fmt::print("{}",
+             options.json ? dm::json_comparison(comparison) : dm::markdown_comparison(comparison));
+  return 0;
+}
+
+void add_compare(CLI::App& command, Options& options) {
+  dm::cli::CompareOptions& own = options.compare;
+  command
+      .add_option("--inputs", options.inputs,
+                  "Safetensors file with input0, input1, ... [mask (B, P) bool]")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command.add_option("--methods", own.methods, "Which; all if none is named")
+      ->delimiter(',')
+      ->check(CLI::IsMember(dm::method_names()));
+  command.add_option("--explainer", own.explainers, "Files of DiffMask's explainers")
+      ->check(CLI::ExistingFile);
+  command
+      .add_option("--baseline", own.baseline,
+                  "What replaces a state: zero, mean, other (another example's), or a safetensors "
+                  "file with a tensor a site")
+      ->capture_default_str();
+  command.add_option("--keep-rates", own.keep_rates, "Shares kept by all methods alike")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--epsilon", own.epsilon, "Divergence allowed, in nats")
+      ->capture_default_str();
+  command.add_option("--steps", own.steps, "Of integrated gradients")->capture_default_str();
+  command.add_option("--beam", own.beam, "Of beam search")->capture_default_str();
+  command.add_option("--budget", own.budget, "Passes an example of exact and of random search")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--seeds", own.seeds, "Runs")->capture_default_str();
+  command.add_option("--seed", own.seed, "The first one")->capture_default_str();
+  command.add_option("--batch-size", own.batch_size, "Examples a batch")->capture_default_str();
+  command.add_option("--max-batch", own.max_batch, "Rows a pass")->capture_default_str();
+  command.add_option("--markdown", own.markdown, "Write tables here");
+  command.add_option("--json-file", own.json, "Write figures and curves here");
+  command.add_option("--html", own.html, "Write a page here");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -230,7 +282,7 @@ int main(int argc, char** argv) {
   dm::cli::AttributeOptions& own = options.attribute;
   explains->add_option("--method", own.method, "How")
       ->required()
-      ->check(CLI::IsMember(dm::cli::method_names()));
+      ->check(CLI::IsMember(dm::method_names()));
   explains
       ->add_option("--inputs", options.inputs,
                    "Safetensors file with input0, input1, ... [mask (B, P) bool]")
@@ -257,11 +309,15 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 32))
       ->capture_default_str();
   explains->add_option("--seed", own.seed, "Of random methods")->capture_default_str();
+  CLI::App* compares = app.add_subcommand("compare", "Measure the methods at chosen sites");
+  common(*compares);
+  add_compare(*compares, options);
   CLI11_PARSE(app, argc, argv);
   try {
     at::set_num_threads(static_cast<int>(threads));
     warn_of_slow_blas();
     if (sites->parsed()) return list_sites(options);
+    if (compares->parsed()) return compare(options);
     return checks->parsed() ? check(options) : attribute(options);
   } catch (const c10::Error& error) {
     fmt::print(stderr, "diffmask: {}\n", error.what_without_backtrace());

@@ -10,7 +10,7 @@
 namespace diffmask {
 namespace {
 
-using Line = Comparison::Summary;  // a method at a site
+using Line = Comparison::Summary;                     // a method at a site
 using Table = std::vector<std::vector<std::string>>;  // the first row is the head
 
 struct Part {

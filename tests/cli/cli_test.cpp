@@ -146,7 +146,8 @@ TEST_F(CliTest, AttributesToSites) {
   for (const Bad& bad : std::vector<Bad>{
            {"lime", "--method"},
            {"deeplift --target 7", "target has to be in 0..2"},
-           {"deeplift --baseline none", "--baseline has to be zero, mean or a safetensors file"},
+           {"deeplift --baseline none",
+            "--baseline has to be zero, mean, other or a safetensors file"},
            {"leave_one_out --features", "--features has to be asked for of a method"},
            {"leave_one_out --max-batch 0", "max_batch has to be >= 1"},
        }) {
@@ -157,6 +158,40 @@ TEST_F(CliTest, AttributesToSites) {
     }
     EXPECT_NE(run(arguments), 0);
     EXPECT_NE((out_ + err_).find(bad.message), std::string::npos) << out_ << err_;
+  }
+}
+
+TEST_F(CliTest, ComparesMethods) {
+  torch::jit::Module inner("Inner"), net("Net");
+  inner.define("def forward(self, x):\n  return x.clone()\n");
+  net.register_attribute("training", c10::BoolType::get(), false);
+  net.register_module("inner", inner);
+  net.define("def forward(self, x):\n  return torch.tanh(self.inner.forward(x)).sum(1) * 2.0\n");
+  const std::string model = folder_ / "tanh.pt", three = folder_ / "three.safetensors";
+  net.save(model);
+  save_safetensors(three, {{"input0", at::randn({6, 5, 3}, make_generator(2))}});
+  const std::string common = fmt::format("compare {} --inputs {} --sites inner ", model, three);
+  ASSERT_EQ(run(common + "--json"), 0) << err_;
+  const auto all = nlohmann::json::parse(out_);
+  EXPECT_EQ(all["rows"].size(), 11);
+  for (const auto& row : all["rows"]) EXPECT_EQ(row["failure"], "") << row["method"];
+  ASSERT_EQ(run(common + "--methods leave_one_out --baseline other --keep-rates 0.4 --markdown " +
+                (folder_ / "t.md") + " --html " + (folder_ / "t.html")),
+            0)
+      << err_;
+  // Uniform and random scores are there unasked.
+  for (const char* text :
+       {"## inner", "| uniform |", "| random |", "| leave_one_out |", "sufficiency at 40%"}) {
+    EXPECT_NE(out_.find(text), std::string::npos) << text;
+  }
+  EXPECT_EQ(read_file(folder_ / "t.md"), out_);
+  EXPECT_NE(read_file(folder_ / "t.html").find("<table>"), std::string::npos);
+  for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
+           {"--keep-rates 2", "keep_rates has to be in (0, 1], but got 2"},
+           {"--methods lime", "--methods"},
+           {"--seeds 0", "seeds has to be >= 1"}}) {
+    EXPECT_NE(run(common + arguments), 0);
+    EXPECT_NE((out_ + err_).find(message), std::string::npos) << out_ << err_;
   }
 }
 
