@@ -40,7 +40,14 @@ std::vector<Method> methods(uint64_t seed, int64_t steps) {
   per_sample.trainer.batches.batch_size = 1000;
   per_sample.trainer.gate_rate = 0.1;
   per_sample.trainer.steps = std::max<int64_t>(steps / 8, 1);  // each reads all examples
-  return {hidden, input, per_sample};
+  // The same by REINFORCE (Williams 1992), with gates that are 0 or 1.
+  Method reinforce{"DiffMask REINFORCE", hidden.explainer, hidden.trainer};
+  Method reinforce_per_sample{"DiffMask REINFORCE, p.-s.", per_sample.explainer,
+                              per_sample.trainer};
+  for (Method* method : {&reinforce, &reinforce_per_sample}) {
+    method->explainer.gate_kind = dm::GateKind::bernoulli;
+  }
+  return {hidden, input, per_sample, reinforce, reinforce_per_sample};
 }
 
 struct Report {

@@ -8,7 +8,10 @@
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/deeplift.hpp"
 #include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/infomask.hpp"
+#include "diffmask/attribution/information_bottleneck.hpp"
 #include "diffmask/attribution/integrated_gradients.hpp"
+#include "diffmask/attribution/noise_tolerance.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/model/frozen_model.hpp"
@@ -62,5 +65,28 @@ inline std::vector<NamedMethod> counting_methods(
   add("beam search", BeamSearch(model, mean));
   add("random search",
       RandomSearch(model, make_generator(derive_seed(seed, 102)), mean, {.max_passes = 100}));
+
+  const auto bottleneck = [&](const std::string& name, InformationBottleneckOptions own) {
+    own.seed = seed;
+    InformationBottleneck method(model, zero, own);
+    method.fit(training);
+    add(name, std::move(method));
+  };
+  bottleneck("bottleneck, published", InformationBottleneckOptions::published());
+  InformationBottleneckOptions own;
+  own.divergence = divergence::bernoulli;
+  bottleneck("bottleneck", own);
+  const AmortisedOptions amortised{.batches = {.batch_size = 128}, .seed = seed};
+  ReadOutBottleneck read_out(model, zero, own);
+  read_out.fit(training, amortised);
+  add("bottleneck, read out", std::move(read_out));
+  NoiseToleranceOptions tolerance = NoiseToleranceOptions::published();
+  tolerance.seed = seed;
+  add("noise tolerance, published", NoiseTolerance(model, zero, tolerance));
+  add("noise tolerance",
+      NoiseTolerance(model, zero, {.divergence = divergence::bernoulli, .seed = seed}));
+  InfoMask infomask(model, mean, {.divergence = divergence::bernoulli});
+  infomask.fit(training, amortised);
+  add("InfoMask", std::move(infomask));
   return methods;
 }
