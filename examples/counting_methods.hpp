@@ -85,7 +85,7 @@ inline std::vector<NamedMethod> counting_methods(
   add("noise tolerance, published", NoiseTolerance(model, zero, tolerance));
   add("noise tolerance",
       NoiseTolerance(model, zero, {.divergence = divergence::bernoulli, .seed = seed}));
-  InfoMask infomask(model, mean, {.divergence = divergence::bernoulli});
+  InfoMask infomask(model, mean, {.beta = 0.3, .divergence = divergence::bernoulli});
   infomask.fit(training, amortised);
   add("InfoMask", std::move(infomask));
   return methods;
