@@ -11,6 +11,9 @@
 #include <CLI/CLI.hpp>
 
 #include "counting_task.hpp"
+#include "diffmask/attribution/infomask.hpp"
+#include "diffmask/attribution/information_bottleneck.hpp"
+#include "diffmask/attribution/noise_tolerance.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/data/encoded.hpp"
@@ -30,24 +33,13 @@ struct Options {
               html;
   std::vector<std::string> sites, methods;
   std::vector<double> keep_rates = {0.2, 0.5};
-  int64_t seeds = 1, examples = 0, steps = 2000, integral_steps = 20, budget = 200, threads = 0;
+  int64_t seeds = 1, examples = 0, steps = 2000, integral_steps = 20, budget = 200,
+          probe_steps = 200, threads = 0;
   double epsilon = 0.05;
 };
 
 using Model = std::shared_ptr<const dm::FrozenModel>;
 using States = std::map<std::string, at::Tensor>;
-
-// The mean state of explained positions, a site each.
-States mean_states(const Model& model, const dm::Dataset& data, int64_t examples) {
-  at::NoGradGuard no_grad;
-  const dm::Batch batch = data.batch(dm::iota(std::min(examples, data.size())));
-  const dm::Recording recording = model->record(batch.inputs);
-  States means;
-  for (const std::string& site : model->site_names()) {
-    means[site] = recording.state(site).index({batch.mask}).mean(0);
-  }
-  return means;
-}
 
 States learned_baselines(const std::vector<std::shared_ptr<dm::DiffMask>>& explainers) {
   States learned;
@@ -74,7 +66,44 @@ dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) 
   if (options.fill == "zero") return dm::fill::zero;
   if (options.fill == "other") return dm::fill::other_example(dm::make_generator(seed));
   if (options.fill == "learned") return dm::fill::given(learned_baselines(subject.explainers));
-  return dm::fill::given(mean_states(subject.model, *subject.training, 512));
+  return dm::mean_fill(*subject.model, {}, *subject.training);
+}
+
+// A method of learned noise or masks. `fit` gives it what it has to know of training data.
+template <typename Kind, typename Own, typename Fit>
+dm::ComparedMethod learned(const std::string& name, const dm::AttributionOptions& common, Own own,
+                           const Fit& fit) {
+  return {name,
+          [=](const Model& model, const std::string& site, uint64_t seed) mutable -> dm::Explain {
+            dm::AttributionOptions options = common;
+            options.sites = {site};
+            own.divergence = dm::class_divergence;
+            if constexpr (requires { own.seed; }) own.seed = seed;
+            const auto method = std::make_shared<Kind>(model, options, own);
+            fit(*method, seed);
+            return [method](const dm::Batch& batch) { return method->attribute(batch); };
+          }};
+}
+
+// In few steps, each of which is a pass with a gradient: they run on every example.
+std::vector<dm::ComparedMethod> learned_methods(const dm::AttributionOptions& common,
+                                                const Subject& subject, int64_t probe_steps) {
+  const auto training = subject.training;
+  const auto untrained = [](auto&, uint64_t) {};
+  const auto statistics = [training](auto& method, uint64_t) { method.fit(*training); };
+  const auto probes = [training, probe_steps](auto& method, uint64_t seed) {
+    method.fit(*training, {.steps = probe_steps, .batches = {.by_length = true}, .seed = seed});
+  };
+  dm::InformationBottleneckOptions bottleneck;
+  bottleneck.steps = 30;
+  bottleneck.draws = 2;
+  return {learned<dm::InformationBottleneck>("bottleneck", common, bottleneck, statistics),
+          learned<dm::ReadOutBottleneck>("bottleneck_read_out", common, dm::BottleneckOptions{},
+                                         probes),
+          learned<dm::NoiseTolerance>(
+              "noise_tolerance", common,
+              dm::NoiseToleranceOptions{.steps = 30, .draws = 2, .rate = 0.3}, untrained),
+          learned<dm::InfoMask>("infomask", common, dm::InfoMaskOptions{}, probes)};
 }
 
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
@@ -95,6 +124,11 @@ dm::Comparison compare(const Options& options, const Subject& subject, uint64_t 
                                        .beam = 1,
                                        .max_passes = options.budget,
                                        .random_passes = options.budget});
+  if (options.methods.empty()) {
+    for (auto& method : learned_methods(common, subject, options.probe_steps)) {
+      methods.push_back(std::move(method));
+    }
+  }
   for (size_t i = 0; i < subject.explainers.size(); ++i) {
     methods.push_back(
         dm::compared_explainer(subject.names[i], subject.model, subject.explainers[i]));
@@ -258,6 +292,10 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--budget", options.budget, "Passes an example of exact and random search")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--probe-steps", options.probe_steps,
+                 "Training steps of the methods with probes: bottleneck_read_out and infomask")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();

@@ -3,7 +3,7 @@
 /// The methods that the counting example sets beside DiffMask. What is explained is the logit of
 /// the answer that the model gives; a position's score is read without its sign.
 
-#include <map>
+#include <memory>
 
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/deeplift.hpp"
@@ -16,18 +16,6 @@
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/model/frozen_model.hpp"
 
-/// The mean state of each site over the positions that are there.
-inline diffmask::Fill mean_states(const diffmask::FrozenModel& model,
-                                  const diffmask::Dataset& data) {
-  const diffmask::Batch batch = data.batch(diffmask::iota(data.size()));
-  const auto recording = model.record(batch.inputs);
-  std::map<std::string, at::Tensor> means;
-  for (const std::string& site : model.site_names()) {
-    means[site] = diffmask::Positions{}.mean_vector(recording.state(site), batch.mask);
-  }
-  return diffmask::fill::given(means);
-}
-
 using NamedMethod = std::pair<std::string, std::unique_ptr<diffmask::Attributor>>;
 
 inline std::vector<NamedMethod> counting_methods(
@@ -39,7 +27,7 @@ inline std::vector<NamedMethod> counting_methods(
                    const at::Tensor& original) { return output * original.sign(); },
       .passes = {.max_batch = 4096}};
   AttributionOptions mean = zero;
-  mean.fill = mean_states(*model, training);
+  mean.fill = mean_fill(*model, zero, training);
   using Empty = ExactSearchOptions::Empty;
   using Ties = ExactSearchOptions::Ties;
 

@@ -27,16 +27,6 @@ struct Moments {
   }
 };
 
-// What a channel's values are, one a row. Shape: (N, channels).
-at::Tensor channel_rows(const Positions& positions, const at::Tensor& state,
-                        const at::Tensor& mask) {
-  if (positions.layout == Positions::Layout::units) return state;  // a unit's are its examples'
-  // Patches hold several cells of each channel.
-  const at::Tensor chosen = positions.features(state).index({mask});
-  const at::Tensor cells = chosen.reshape({chosen.size(0), positions.channels(state), -1});
-  return cells.transpose(1, 2).flatten(0, 1);
-}
-
 }  // namespace
 
 std::map<std::string, StateStatistics> state_statistics(const FrozenModel& model,
@@ -57,13 +47,24 @@ std::map<std::string, StateStatistics> state_statistics(const FrozenModel& model
       const at::Tensor& state = recording.state(site);
       options.check_state(depth, state, batch);
       const Positions& positions = options.positions_of(depth);
-      moments[site].add(channel_rows(positions, state, batch.mask).to(at::kDouble));
+      moments[site].add(positions.channel_values(state, batch.mask).to(at::kDouble));
       const Moments& now = moments[site];
       const at::Tensor deviation = (now.squares / now.count).sqrt();
       result[site] = {now.mean.to(state.scalar_type()), deviation.to(state.scalar_type())};
     }
   }
   return result;
+}
+
+Fill mean_fill(const FrozenModel& model, const AttributionOptions& given, const Dataset& data) {
+  const AttributionOptions options = given.resolved(&model);
+  const auto statistics = state_statistics(model, options, data);
+  std::map<std::string, at::Tensor> means;
+  for (size_t depth = 0; depth < options.sites.size(); ++depth) {
+    const std::string& site = options.sites[depth];
+    means[site] = options.positions_of(depth).expand_vector(statistics.at(site).mean);
+  }
+  return fill::given(means);
 }
 
 }  // namespace diffmask

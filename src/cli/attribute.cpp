@@ -30,7 +30,8 @@ Fill fill_of(const std::string& baseline, uint64_t seed) {
   if (baseline == "mean") {
     return [](const std::string&, const at::Tensor& state) {
       const Positions positions = positions_of(state);
-      return positions.expand_vector(positions.mean_vector(state, everywhere(positions, state)));
+      const at::Tensor mask = everywhere(positions, state);
+      return positions.expand_vector(positions.channel_values(state, mask).mean(0));
     };
   }
   require(std::filesystem::exists(baseline), "--baseline",

@@ -117,7 +117,8 @@ Explainer::Explainer(const FrozenModel& model, ExplainerOptions options, const R
   if (options_.baseline.start != BaselineOptions::Start::mean) return;
   for (size_t depth = 0; depth < baselines_.size(); ++depth) {
     baselines_[depth].copy_(positions(static_cast<int64_t>(depth))
-                                .mean_vector(recording.state(options_.sites[depth]), batch.mask));
+                                .channel_values(recording.state(options_.sites[depth]), batch.mask)
+                                .mean(0));
   }
 }
 

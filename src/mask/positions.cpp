@@ -68,12 +68,13 @@ int64_t Positions::channels(const at::Tensor& state) const {
   return layout == Layout::sequence ? state.size(2) : state.size(1);
 }
 
-at::Tensor Positions::mean_vector(const at::Tensor& state, const at::Tensor& mask) const {
-  if (layout == Layout::units) return check(state), state.mean(at::IntArrayRef{0});
-  // Patches hold several cells; their channels' mean is the mean over cells.
+at::Tensor Positions::channel_values(const at::Tensor& state, const at::Tensor& mask) const {
+  check(state);
+  if (layout == Layout::units) return state;
+  // Patches hold several cells of each channel.
   const at::Tensor chosen = features(state).index({mask});
   const at::Tensor cells = chosen.reshape({chosen.size(0), channels(state), -1});
-  return cells.mean(at::IntArrayRef{0, 2});
+  return cells.transpose(1, 2).flatten(0, 1);
 }
 
 at::Tensor group_mean(const at::Tensor& values, const at::Tensor& groups) {

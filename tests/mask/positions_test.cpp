@@ -66,18 +66,20 @@ TEST(PositionsTest, AVectorsAreItsUnits) {
   EXPECT_TRUE(kUnits.expand_vector(state[0]).equal(state[0]));
 }
 
-TEST(PositionsTest, TheMeanVectorIsOverPositionsThatCount) {
+TEST(PositionsTest, ChannelValuesAreThoseThatCount) {
   const at::Tensor mask = at::tensor({1, 0, 0, 0, 1, 1}, at::kBool).view({2, 3});
   const at::Tensor sequence = numbers({2, 3, 2});
-  EXPECT_TRUE(kSequence.mean_vector(sequence, mask)
-                  .equal((sequence[0][0] + sequence[1][1] + sequence[1][2]) / 3));
+  EXPECT_TRUE(kSequence.channel_values(sequence, mask)
+                  .equal(at::stack({sequence[0][0], sequence[1][1], sequence[1][2]})));
   const at::Tensor image = numbers({2, 2, 2, 6});  // a row of three patches
-  EXPECT_TRUE(kPatches.mean_vector(image, mask)
-                  .allclose((image[0].slice(2, 0, 2).mean(at::IntArrayRef{1, 2}) +
-                             image[1].slice(2, 2, 6).mean(at::IntArrayRef{1, 2}) * 2) /
-                            3));
-  EXPECT_TRUE(
-      kUnits.mean_vector(numbers({2, 3}), mask).equal(at::tensor({1.5, 2.5, 3.5}, at::kDouble)));
+  const at::Tensor values = kPatches.channel_values(image, mask);
+  EXPECT_EQ(values.sizes(), at::IntArrayRef({12, 2}));
+  for (int64_t channel = 0; channel < 2; ++channel) {
+    const at::Tensor cells = at::cat(
+        {image[0][channel].slice(1, 0, 2).flatten(), image[1][channel].slice(1, 2, 6).flatten()});
+    EXPECT_TRUE(std::get<0>(values.select(1, channel).sort()).equal(std::get<0>(cells.sort())));
+  }
+  EXPECT_TRUE(kUnits.channel_values(numbers({2, 3}), mask).equal(numbers({2, 3})));
 }
 
 TEST(PositionsTest, GradientsAgreeWithFiniteDifferences) {

@@ -49,8 +49,8 @@ struct InformationBottleneckOptions : BottleneckOptions {
   bool per_feature = false;
 
   /// As Schulz et al. have it (section 3.1 and appendix): the cross entropy of the predicted class,
-  /// beta 10, ten steps of 1, an alpha a feature. On states of few features their beta makes noise
-  /// of everything, and ten steps of 1 cannot come back from where they overshoot.
+  /// beta 10, ten steps of 1, an alpha a feature. They are made for the feature maps of image nets;
+  /// docs/results.md has what they give on states of few features.
   static InformationBottleneckOptions published();
 
   void validate() const;

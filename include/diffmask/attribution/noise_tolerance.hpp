@@ -34,8 +34,8 @@ struct NoiseToleranceOptions {
   uint64_t seed = 0;                      ///< of the noise
 
   /// As in the comparison of De Cao et al. 2020, by its public code: ten steps of 0.1 with one draw
-  /// each, lambda 10, sigma from 0.0067. That is too short to tell positions apart: log sigma grows
-  /// by the same steps everywhere. (Theirs takes a mean over the batch and RMSprop.)
+  /// each, lambda 10, sigma from 0.0067 (but a mean over the batch, and RMSprop). On the counting
+  /// task that tells no positions apart (docs/results.md).
   static NoiseToleranceOptions published();
 
   void validate() const;

@@ -28,4 +28,7 @@ std::map<std::string, StateStatistics> state_statistics(const FrozenModel& model
                                                         const Dataset& data,
                                                         int64_t batch_size = 64);
 
+/// Puts the mean state at each of the options' sites.
+Fill mean_fill(const FrozenModel& model, const AttributionOptions& options, const Dataset& data);
+
 }  // namespace diffmask

@@ -35,9 +35,9 @@ struct Positions {
   /// Size of such a vector.
   int64_t channels(const at::Tensor& state) const;
 
-  /// The mean of each channel over the positions in `mask`, of a unit over examples. Shape: mask
-  /// (B, P) bool -> (channels).
-  at::Tensor mean_vector(const at::Tensor& state, const at::Tensor& mask) const;
+  /// The values that each channel has at the positions in `mask`, of a unit in all examples. Shape:
+  /// mask (B, P) bool -> (N, channels).
+  at::Tensor channel_values(const at::Tensor& state, const at::Tensor& mask) const;
 
  private:
   void check(const at::Tensor& state) const;
