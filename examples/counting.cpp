@@ -17,6 +17,7 @@
 #include "counting_task.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/metrics/known_answer.hpp"
+#include "program.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -159,8 +160,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--json", json_file, "Write rows and fits to this file");
   CLI11_PARSE(app, argc, argv);
-  try {
-    at::set_num_threads(static_cast<int>(threads));
+  return reported("counting", [&] {
+    use_threads(threads);
     Report report;
     fmt::print("{:<26}  {:<10}  {:>4}  {:>7}  {:>7}\n", "method", "site", "seed", "D_KL", "D_JS");
     for (uint64_t seed = 0; seed < seeds; ++seed) {
@@ -176,11 +177,6 @@ int main(int argc, char** argv) {
     if (!json_file.empty()) {
       dm::write_file(json_file, json{{"rows", report.rows}, {"fits", report.fits}}.dump(2) + "\n");
     }
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "counting: {}\n", error.what_without_backtrace());
-    return 1;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "counting: {}\n", error.what());
-    return 1;
-  }
+    return 0;
+  });
 }

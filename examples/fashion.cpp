@@ -20,6 +20,7 @@
 #include "diffmask/report/overlay.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "mask_scores.hpp"
+#include "program.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -296,12 +297,5 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
-    return run(options);
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "fashion: {}\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "fashion: {}\n", error.what());
-  }
-  return 1;
+  return reported("fashion", [&] { return run(options); });
 }

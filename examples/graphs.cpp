@@ -23,6 +23,7 @@
 #include "diffmask/metrics/ranking.hpp"
 #include "diffmask/nets/graph_net.hpp"
 #include "diffmask/train/supervised.hpp"
+#include "program.hpp"
 
 namespace dm = diffmask;
 using nlohmann::json;
@@ -204,8 +205,8 @@ int main(int argc, char** argv) {
   app.add_flag("--gcn", settings.gcn, "A GCN in place of a GIN");
   app.add_option("--json", settings.json_file, "Write the rows to this file");
   CLI11_PARSE(app, argc, argv);
-  try {
-    at::set_num_threads(static_cast<int>(settings.threads));
+  return reported("graphs", [&] {
+    use_threads(settings.threads);
     json rows = json::array();
     for (uint64_t seed = 0; seed < settings.seeds; ++seed) {
       for (json& row : run(settings, seed)) rows.push_back(std::move(row));
@@ -214,11 +215,6 @@ int main(int argc, char** argv) {
       dm::write_file(settings.json_file,
                      json{{"data", settings.data}, {"rows", rows}}.dump(2) + "\n");
     }
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "graphs: {}\n", error.what_without_backtrace());
-    return 1;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "graphs: {}\n", error.what());
-    return 1;
-  }
+    return 0;
+  });
 }

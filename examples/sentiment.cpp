@@ -23,6 +23,7 @@
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "mask_scores.hpp"
+#include "program.hpp"
 #include "review_parts.hpp"
 
 namespace dm = diffmask;
@@ -249,12 +250,5 @@ int main(int argc, char** argv) {
   app.add_option("--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
-    return run(options);
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "sentiment: {}\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "sentiment: {}\n", error.what());
-  }
-  return 1;
+  return reported("sentiment", [&] { return run(options); });
 }

@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "diffmask/core/file.hpp"
+#include "program.hpp"
 #include "task_methods.hpp"
 
 namespace dm = diffmask;
@@ -76,8 +77,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--json", json_file, "Write the rows to this file");
   CLI11_PARSE(app, argc, argv);
-  try {
-    at::set_num_threads(static_cast<int>(threads));
+  return reported("tasks", [&] {
+    use_threads(threads);
     json rows = json::array(), models = json::array();
     fmt::print("{:<10}  {:>4}  {:<20}  {:<15}  {:>7}  {:>7}  {:>9}  {:>7}\n", "task", "seed",
                "method", "site", "D_KL", "D_JS", "precision", "seconds");
@@ -98,11 +99,6 @@ int main(int argc, char** argv) {
     if (!json_file.empty()) {
       dm::write_file(json_file, json{{"models", models}, {"rows", rows}}.dump(2) + "\n");
     }
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "tasks: {}\n", error.what_without_backtrace());
-    return 1;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "tasks: {}\n", error.what());
-    return 1;
-  }
+    return 0;
+  });
 }

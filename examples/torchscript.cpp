@@ -11,6 +11,7 @@
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/model/exported.hpp"
 #include "diffmask/report/heatmap.hpp"
+#include "program.hpp"
 
 namespace dm = diffmask;
 
@@ -26,7 +27,7 @@ int main(int argc, char** argv) {
   app.add_option("--epsilon", trainer.epsilon, "Divergence allowed")->capture_default_str();
   app.add_option("--steps", trainer.steps, "Training steps")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  try {
+  return reported("torchscript", [&] {
     const auto model = dm::load_program(path);
     const dm::Safetensors file = dm::load_safetensors(data);
     const at::Tensor& first = file.at("input0");
@@ -47,11 +48,6 @@ int main(int argc, char** argv) {
     for (int64_t t = 0; t < dataset.length(0); ++t) positions.push_back(fmt::format("{}", t));
     fmt::print("{}",
                dm::terminal_heatmap(dm::heatmap(attribution, 0, positions, "example 0"), true));
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "torchscript: {}\n", error.what_without_backtrace());
-    return 1;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "torchscript: {}\n", error.what());
-    return 1;
-  }
+    return 0;
+  });
 }
