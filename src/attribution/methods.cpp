@@ -39,7 +39,13 @@ const std::vector<Method>& methods() {
              IntegratedGradientsOptions{.steps = own.steps, .max_steps = 8 * own.steps});
        }},
       plain<DeepLift>("deeplift"),
-      plain<Lrp>("lrp"),
+      // As published, biases and softmax lose relevance, on encoders several hundred times as much
+      // as there is of it.
+      {"lrp",
+       [](Model model, AttributionOptions options, const MethodSettings&) {
+         return std::make_unique<Lrp>(std::move(model), std::move(options),
+                                      LrpOptions{.rest = LrpOptions::Rest::spread});
+       }},
       plain<LeaveOneOut>("leave_one_out"),
       {"exact_search",
        [](Model model, AttributionOptions options, const MethodSettings& own) {

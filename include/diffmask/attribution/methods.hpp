@@ -27,7 +27,8 @@ struct Method {
       make;
 };
 
-/// In the order of reports: controls first.
+/// In the order of reports: controls first. LRP is the one that spreads the rest
+/// (LrpOptions::Rest).
 const std::vector<Method>& methods();
 std::vector<std::string> method_names();
 
