@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "attribution/bottleneck.hpp"
+#include "src/attribution/bottleneck.hpp"
 #include "tests/attribution/example_nets.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/finite_difference.hpp"
