@@ -67,7 +67,7 @@ TEST(PositionsTest, AVectorsAreItsUnits) {
 }
 
 TEST(PositionsTest, ChannelValuesAreThoseThatCount) {
-  const at::Tensor mask = at::tensor({1, 0, 0, 0, 1, 1}, at::kBool).view({2, 3});
+  const at::Tensor mask = at::tensor({1, 0, 0, 0, 1, 1}).view({2, 3}).gt(0);
   const at::Tensor sequence = numbers({2, 3, 2});
   EXPECT_TRUE(kSequence.channel_values(sequence, mask)
                   .equal(at::stack({sequence[0][0], sequence[1][1], sequence[1][2]})));
