@@ -63,6 +63,7 @@ inline std::vector<NamedMethod> counting_methods(
   bottleneck("bottleneck, published", InformationBottleneckOptions::published());
   InformationBottleneckOptions own;
   own.divergence = divergence::bernoulli;
+  own.draws = 2;  // a thousand rows are explained, at two sites
   bottleneck("bottleneck", own);
   const AmortisedOptions amortised{.batches = {.batch_size = 128}, .seed = seed};
   ReadOutBottleneck read_out(model, zero, own);
@@ -72,7 +73,7 @@ inline std::vector<NamedMethod> counting_methods(
   tolerance.seed = seed;
   add("noise tolerance, published", NoiseTolerance(model, zero, tolerance));
   add("noise tolerance",
-      NoiseTolerance(model, zero, {.divergence = divergence::bernoulli, .seed = seed}));
+      NoiseTolerance(model, zero, {.divergence = divergence::bernoulli, .draws = 2, .seed = seed}));
   InfoMask infomask(model, mean, {.beta = 0.3, .divergence = divergence::bernoulli});
   infomask.fit(training, amortised);
   add("InfoMask", std::move(infomask));
