@@ -69,12 +69,16 @@ dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) 
   return dm::mean_fill(*subject.model, {}, *subject.training);
 }
 
-// A method of learned noise or masks. `fit` gives it what it has to know of training data.
+// A method of learned noise or masks. `fit` gives it what it has to know of training data, of
+// `models` alone (none: of any), as only they read such data: not one that begins at a site.
 template <typename Kind, typename Own, typename Fit>
 dm::ComparedMethod learned(const std::string& name, const dm::AttributionOptions& common, Own own,
-                           const Fit& fit) {
+                           const Fit& fit, const std::vector<Model>& models = {}) {
   return {name,
           [=](const Model& model, const std::string& site, uint64_t seed) mutable -> dm::Explain {
+            if (!models.empty() && std::find(models.begin(), models.end(), model) == models.end()) {
+              return nullptr;
+            }
             dm::AttributionOptions options = common;
             options.sites = {site};
             own.divergence = dm::class_divergence;
@@ -89,6 +93,7 @@ dm::ComparedMethod learned(const std::string& name, const dm::AttributionOptions
 std::vector<dm::ComparedMethod> learned_methods(const dm::AttributionOptions& common,
                                                 const Subject& subject, int64_t probe_steps) {
   const auto training = subject.training;
+  const std::vector<Model> models = {subject.model, subject.randomised};
   const auto untrained = [](auto&, uint64_t) {};
   const auto statistics = [training](auto& method, uint64_t) { method.fit(*training); };
   const auto probes = [training, probe_steps](auto& method, uint64_t seed) {
@@ -97,13 +102,13 @@ std::vector<dm::ComparedMethod> learned_methods(const dm::AttributionOptions& co
   dm::InformationBottleneckOptions bottleneck;
   bottleneck.steps = 30;
   bottleneck.draws = 2;
-  return {learned<dm::InformationBottleneck>("bottleneck", common, bottleneck, statistics),
+  return {learned<dm::InformationBottleneck>("bottleneck", common, bottleneck, statistics, models),
           learned<dm::ReadOutBottleneck>("bottleneck_read_out", common, dm::BottleneckOptions{},
-                                         probes),
+                                         probes, models),
           learned<dm::NoiseTolerance>(
               "noise_tolerance", common,
               dm::NoiseToleranceOptions{.steps = 30, .draws = 2, .rate = 0.3}, untrained),
-          learned<dm::InfoMask>("infomask", common, dm::InfoMaskOptions{}, probes)};
+          learned<dm::InfoMask>("infomask", common, dm::InfoMaskOptions{}, probes, models)};
 }
 
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
