@@ -16,25 +16,24 @@
 #include "diffmask/attribution/noise_tolerance.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
-#include "diffmask/data/encoded.hpp"
-#include "diffmask/data/trees.hpp"
 #include "diffmask/metrics/comparison.hpp"
 #include "diffmask/nets/bert.hpp"
 #include "diffmask/nets/weights.hpp"
 #include "diffmask/report/comparison_report.hpp"
 #include "encoders.hpp"
+#include "sst_words.hpp"
 
 namespace dm = diffmask;
 
 namespace {
 
 struct Options {
-  std::string subject = "toy", data, model, classifier, explainers, fill = "mean", markdown, json,
-              html;
+  std::string subject = "toy", data, model, classifier, explainers, rationales, fill = "mean",
+              markdown, json, html;
   std::vector<std::string> sites, methods;
   std::vector<double> keep_rates = {0.2, 0.5};
   int64_t seeds = 1, examples = 0, steps = 2000, integral_steps = 20, budget = 200,
-          probe_steps = 200, threads = 0;
+          probe_steps = 200, sample_steps = 100, threads = 0;
   double epsilon = 0.05;
 };
 
@@ -56,11 +55,26 @@ States learned_baselines(const std::vector<std::shared_ptr<dm::DiffMask>>& expla
 // What is explained: a model, its examples, what was trained to explain it, and what is known.
 struct Subject {
   Model model, randomised;
-  std::shared_ptr<const dm::Dataset> data, training;
-  std::vector<std::string> names;  // of the explainers
+  std::shared_ptr<const dm::Dataset> all, training;
+  std::shared_ptr<const dm::Dataset> data;  // those of all that are explained
+  std::vector<std::string> names;           // of the explainers
   std::vector<std::shared_ptr<dm::DiffMask>> explainers;
   std::function<at::Tensor(const dm::Batch&)> truth = nullptr;
 };
+
+// The first so many in this order; 0: all.
+std::vector<int64_t> first_of(std::vector<int64_t> order, int64_t examples) {
+  if (examples > 0) order.resize(std::min(order.size(), static_cast<size_t>(examples)));
+  return order;
+}
+
+// What is true of some examples, row by row. Shape: truth (N, T), of all.
+std::function<at::Tensor(const dm::Batch&)> truth_of(const at::Tensor& truth,
+                                                     const std::vector<int64_t>& examples) {
+  return [some = truth.index_select(0, at::tensor(examples, at::kLong))](const dm::Batch& batch) {
+    return some.index_select(0, batch.examples).narrow(1, 0, batch.mask.size(1));
+  };
+}
 
 dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) {
   if (options.fill == "zero") return dm::fill::zero;
@@ -111,6 +125,45 @@ std::vector<dm::ComparedMethod> learned_methods(const dm::AttributionOptions& co
           learned<dm::InfoMask>("infomask", common, dm::InfoMaskOptions{}, probes, models)};
 }
 
+// DiffMask's logits for each example alone, and the same by REINFORCE, with gates that are 0 or 1.
+std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const Subject& subject) {
+  std::vector<dm::ComparedMethod> methods;
+  for (const auto& [name, kind] : {std::pair{"DiffMask per-sample", dm::GateKind::hard_concrete},
+                                   std::pair{"REINFORCE per-sample", dm::GateKind::bernoulli}}) {
+    dm::ExplainerOptions explainer;
+    explainer.per_sample = true;
+    explainer.gate_kind = kind;
+    dm::TrainerOptions trainer;
+    trainer.epsilon = options.epsilon;
+    trainer.divergence = dm::class_divergence;
+    trainer.steps = trainer.validate_every = options.sample_steps;
+    trainer.warm_up = 20;
+    trainer.gate_rate = 0.2;
+    methods.push_back(
+        {name,
+         [=, own = subject.model, data = subject.data](const Model& model, const std::string& site,
+                                                       uint64_t seed) mutable -> dm::Explain {
+           if (model != own) return nullptr;
+           explainer.sites = {site};
+           trainer.seed = seed;
+           return [=](const dm::Batch& batch) {
+             std::vector<int64_t> examples(batch.examples.data_ptr<int64_t>(),
+                                           batch.examples.data_ptr<int64_t>() + batch.size());
+             const dm::Subset these(*data, examples);
+             dm::TrainerOptions whole = trainer;
+             whole.batches.batch_size = batch.size();
+             dm::DiffMask method(model, explainer);
+             method.fit(these, whole);
+             auto attribution = method.attribute(these.batch(dm::iota(batch.size())));
+             // The recording, the steps, validation by both gates, explaining.
+             attribution.passes = batch.size() * (1 + whole.warm_up + whole.steps + 3);
+             return attribution;
+           };
+         }});
+  }
+  return methods;
+}
+
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
                        int64_t runs) {
   dm::AttributionOptions common;
@@ -133,6 +186,7 @@ dm::Comparison compare(const Options& options, const Subject& subject, uint64_t 
     for (auto& method : learned_methods(common, subject, options.probe_steps)) {
       methods.push_back(std::move(method));
     }
+    for (auto& method : per_sample_methods(options, subject)) methods.push_back(std::move(method));
   }
   for (size_t i = 0; i < subject.explainers.size(); ++i) {
     methods.push_back(
@@ -160,6 +214,9 @@ Subject counting(const Options& options, uint64_t seed) {
   Subject subject{dm::staged(task.net), dm::staged(fresh),
                   std::make_shared<dm::PaddedDataset>(task.validation.dataset()),
                   std::make_shared<dm::PaddedDataset>(task.training.dataset())};
+  const auto examples = first_of(dm::iota(subject.all->size()), options.examples);
+  subject.data = std::make_shared<dm::Subset>(*subject.all, examples);
+  subject.truth = truth_of(task.validation.relevant(), examples);
   for (const auto& [name, masking] : {std::pair{"DiffMask hidden", dm::Masking::hidden},
                                       std::pair{"DiffMask input", dm::Masking::input}}) {
     dm::ExplainerOptions explainer = counting_explainer();
@@ -170,24 +227,42 @@ Subject counting(const Options& options, uint64_t seed) {
     subject.names.push_back(name);
     subject.explainers.push_back(std::move(method));
   }
-  subject.truth = [relevant = task.validation.relevant()](const dm::Batch& batch) {
-    return relevant.index_select(0, batch.examples).narrow(1, 0, batch.mask.size(1));
-  };
   return subject;
+}
+
+// The tokens of words that at least half of the annotators marked. Shape: (N, T) bool.
+at::Tensor marked_tokens(const std::string& rationales, const sst::Part& part) {
+  at::Tensor marked = at::zeros({part.data.size(), part.data.longest()}, at::kBool);
+  for (const dm::RationaleSentence& sentence : dm::read_rationales(rationales)) {
+    if (sentence.split != "test" || sentence.line < 0) continue;
+    std::vector<bool> decisive(sentence.words.size());
+    for (size_t w = 0; w < decisive.size(); ++w) {
+      const auto votes = std::count_if(sentence.rationales.begin(), sentence.rationales.end(),
+                                       [&](const dm::Rationale& of) { return of.is_decisive[w]; });
+      decisive[w] = 2 * static_cast<size_t>(votes) >= sentence.rationales.size();
+    }
+    const auto i = static_cast<size_t>(sentence.line);
+    const auto leaves = sst::between_spaces(decisive, sentence.words, part.sentences[i].words);
+    const auto& words = part.data.encodings()[i].words;
+    for (size_t t = 0; t < words.size() && !leaves.empty(); ++t) {
+      if (words[t] < 0 || !leaves[static_cast<size_t>(words[t])]) continue;
+      marked[sentence.line][static_cast<int64_t>(t)].fill_(true);
+    }
+  }
+  return marked;
 }
 
 Subject treebank(const Options& options) {
   constexpr int64_t kClasses = 5;
   const auto tokenizer = dm::WordPiece::load(options.model);
   const auto part = [&](const char* name) {
-    std::vector<dm::Encoding> encodings;
-    std::vector<int64_t> labels;
-    for (const auto& sentence : dm::read_trees(fmt::format("{}/{}.txt", options.data, name))) {
-      encodings.push_back(tokenizer.encode_words(sentence.words));
-      labels.push_back(sentence.label);
-    }
-    return std::make_shared<dm::EncodedDataset>(std::move(encodings), at::tensor(labels, at::kLong),
-                                                dm::EncodedOptions{.padding = tokenizer.padding()});
+    return std::make_shared<sst::Part>(
+        sst::encoded(dm::read_trees(fmt::format("{}/{}.txt", options.data, name)), tokenizer,
+                     {.padding = tokenizer.padding()}));
+  };
+  const auto test = part("test"), development = part("dev");
+  const auto data_of = [](const std::shared_ptr<sst::Part>& of) {
+    return std::shared_ptr<const dm::Dataset>(of, &of->data);
   };
   const auto fresh = [&](uint64_t seed) {
     return dm::load_bert(options.model, {.classes = kClasses}, dm::make_generator(seed));
@@ -204,7 +279,18 @@ Subject treebank(const Options& options) {
     }
   }
   random->eval();
-  Subject subject{dm::staged(net), dm::staged(random), part("test"), part("dev")};
+  Subject subject{dm::staged(net), dm::staged(random), data_of(test), data_of(development)};
+  // Sentences that people marked come first.
+  std::vector<int64_t> order = dm::iota(subject.all->size());
+  if (!options.rationales.empty()) {
+    const at::Tensor marked = marked_tokens(options.rationales, *test);
+    std::stable_partition(order.begin(), order.end(),
+                          [&](int64_t i) { return marked[i].any().item<bool>(); });
+    order = first_of(std::move(order), options.examples);
+    subject.truth = truth_of(marked, order);
+  }
+  order = first_of(std::move(order), options.examples);
+  subject.data = std::make_shared<dm::Subset>(*subject.all, order);
   for (const char* gating : {"hidden", "input"}) {
     if (options.explainers.empty()) continue;
     const std::string file = fmt::format("{}-{}.safetensors", options.explainers, gating);
@@ -217,28 +303,16 @@ Subject treebank(const Options& options) {
 
 int run(Options options) {
   dm::Comparison all;
-  const auto shown = [&](Subject& subject) {
-    const int64_t size = subject.data->size();
-    if (options.examples == 0 || options.examples >= size) return subject.data;
-    const auto order = dm::iota(options.examples);
-    return std::shared_ptr<const dm::Dataset>(std::make_shared<dm::Subset>(*subject.data, order));
-  };
-  std::vector<std::shared_ptr<const dm::Dataset>> kept;  // what subsets refer to
   if (options.subject == "toy") {
     if (options.sites.empty()) options.sites = {"embedding", "encoder"};
     for (int64_t seed = 0; seed < options.seeds; ++seed) {
-      Subject subject = counting(options, static_cast<uint64_t>(seed));
-      kept.push_back(subject.data);
-      subject.data = shown(subject);
-      all.add(compare(options, subject, static_cast<uint64_t>(seed), 1));
+      all.add(compare(options, counting(options, static_cast<uint64_t>(seed)),
+                      static_cast<uint64_t>(seed), 1));
     }
   } else {
     dm::require(!options.classifier.empty(), "--classifier", "a file that `sst` wrote", "none");
     if (options.sites.empty()) options.sites = {"word_embeddings", "layer.2"};
-    Subject subject = treebank(options);
-    kept.push_back(subject.data);
-    subject.data = shown(subject);
-    all = compare(options, subject, 0, options.seeds);
+    all = compare(options, treebank(options), 0, options.seeds);
   }
   fmt::print("{}", dm::markdown_comparison(all));
   if (!options.markdown.empty()) dm::write_file(options.markdown, dm::markdown_comparison(all));
@@ -270,6 +344,9 @@ int main(int argc, char** argv) {
   app.add_option(
       "--explainers", options.explainers,
       "Begin of its explainers' files: BEGIN-hidden.safetensors, BEGIN-input.safetensors");
+  app.add_option(
+      "--rationales", options.rationales,
+      "Table of FairRationales for sst: its sentences come first, and are compared with");
   app.add_option("--sites", options.sites, "Where; toy: both, sst: word_embeddings and layer.2")
       ->delimiter(',');
   app.add_option("--methods", options.methods, "Which; all if none is named")
@@ -301,6 +378,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--probe-steps", options.probe_steps,
                  "Training steps of the methods with probes: bottleneck_read_out and infomask")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--sample-steps", options.sample_steps, "Of the methods per sample")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();

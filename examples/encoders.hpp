@@ -37,6 +37,26 @@ inline diffmask::SupervisedOptions fine_tuning(int64_t epochs, int64_t batch_siz
   return options;
 }
 
+/// Texts as fine-tuning sees them, so that an explainer's masks do not leave what the encoder knows
+/// (Hase et al. 2021): a share of them lose tokens to [MASK], each text at a rate of its own,
+/// uniform on (0, 1). Shape: inputs' ids (B, T).
+inline diffmask::Inputs with_masked_tokens(diffmask::Inputs inputs,
+                                           const diffmask::WordPiece& tokenizer, double share,
+                                           const at::Generator& generator) {
+  at::Tensor& ids = inputs.at(0);
+  const auto chance = [&](int64_t tokens) {
+    return at::rand({ids.size(0), tokens}, generator, at::TensorOptions(at::kFloat));
+  };
+  const at::Tensor rates = chance(1) * chance(1).lt(share);
+  at::Tensor lost = chance(ids.size(1)).lt(rates);
+  for (const int64_t frame :
+       {tokenizer.classification(), tokenizer.separator(), tokenizer.padding()}) {
+    lost = lost.logical_and(ids.ne(frame));
+  }
+  ids = ids.masked_fill(lost, tokenizer.mask());
+  return inputs;
+}
+
 /// Explainers are trained to this share of the epsilon asked for, so that what holds on the
 /// examples they were selected on holds on others, too.
 constexpr double kMargin = 0.7;

@@ -27,6 +27,18 @@ struct Part {
   dm::EncodedDataset data;
 };
 
+inline Part encoded(std::vector<dm::LabelledSentence> sentences, const dm::WordPiece& tokenizer,
+                    const dm::EncodedOptions& options) {
+  std::vector<dm::Encoding> encodings;
+  std::vector<int64_t> labels;
+  for (const dm::LabelledSentence& sentence : sentences) {
+    encodings.push_back(tokenizer.encode_words(sentence.words));
+    labels.push_back(sentence.label);
+  }
+  dm::EncodedDataset data(std::move(encodings), at::tensor(labels, at::kLong), options);
+  return {std::move(sentences), std::move(data)};
+}
+
 // The scores of each sentence. Shape: (T, depths) each.
 inline std::vector<at::Tensor> attribute_all(const dm::DiffMask& method, const dm::Dataset& data) {
   std::vector<at::Tensor> scores(static_cast<size_t>(data.size()));

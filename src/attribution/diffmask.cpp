@@ -23,14 +23,35 @@ Summary DiffMask::fit(const Dataset& training, const Dataset& validation,
                       const TrainerOptions& options, const std::vector<Callback>& callbacks) {
   options.validate();
   require(training.size() >= 1, "training", "of at least one example", training.size());
-  require(validation.size() >= 1, "validation", "of at least one example", validation.size());
-  const Dataset& validated = options_.per_sample ? training : validation;
   // The first batch gives sizes and the baselines' start; it is the training data's first in order.
   RecordedBatches first(*model_, training, options_.sites, options.batches);
   const auto item = first.at(first.size() / 2);
   auto explainer = std::make_shared<Explainer>(*model_, options_, item->recording, item->batch,
                                                Capacity{training.size(), training.longest()},
                                                make_generator(derive_seed(options.seed, kProbes)));
+  return train_on(std::move(explainer), training, validation, options, callbacks);
+}
+
+Summary DiffMask::refine(const Dataset& training, const Dataset& validation,
+                         const TrainerOptions& options, const std::vector<Callback>& callbacks) {
+  const Explainer& now = explainer();
+  // Its random first values do not matter: each is overwritten.
+  auto copy = std::make_shared<Explainer>(now.options(), now.shapes(), now.capacity(),
+                                          make_generator(options.seed));
+  copy->to(model_->device(), now.parameters().front().scalar_type());
+  for (auto& parameter : copy->named_parameters()) {
+    const at::Tensor value = now.named_parameters()[parameter.key()];
+    parameter.value().set_data(value.detach().clone());
+  }
+  return train_on(std::move(copy), training, validation, options, callbacks);
+}
+
+Summary DiffMask::train_on(std::shared_ptr<Explainer> explainer, const Dataset& training,
+                           const Dataset& validation, const TrainerOptions& options,
+                           const std::vector<Callback>& callbacks) {
+  require(training.size() >= 1, "training", "of at least one example", training.size());
+  require(validation.size() >= 1, "validation", "of at least one example", validation.size());
+  const Dataset& validated = options_.per_sample ? training : validation;
   Summary summary = train(*model_, *explainer, training, validated, options, callbacks);
   explainer_ = std::move(explainer);
   note_ = {options.seed, options.epsilon, summary.steps};

@@ -6,7 +6,9 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/metrics/agreement.hpp"
 #include "diffmask/metrics/known_answer.hpp"
+#include "diffmask/metrics/ranking.hpp"
 #include "diffmask/metrics/robustness.hpp"
 
 namespace diffmask {
@@ -39,6 +41,11 @@ class Means {
  private:
   std::vector<std::pair<std::string, std::vector<at::Tensor>>> parts_;
 };
+
+std::vector<bool> bools(const at::Tensor& values) {
+  const at::Tensor flat = values.to(at::kCPU, at::kBool).contiguous();
+  return {flat.data_ptr<bool>(), flat.data_ptr<bool>() + flat.numel()};
+}
 
 std::vector<double> mean_curve(const std::vector<at::Tensor>& curves) {
   const at::Tensor mean = at::cat(curves).mean(0).contiguous();
@@ -113,7 +120,7 @@ class SiteComparison {
         means.add("randomisation correlation",
                   row_spearman(scores.back(), randomised(batch).scores.select(2, 0), batch.mask));
       }
-      if (options_.truth) known(batch, scores.back(), means);
+      if (options_.truth) known(batch, scores.back(), attribution.keep.select(2, 0), means);
       deletion.push_back(result.deletion);
       insertion.push_back(result.insertion);
     }
@@ -174,13 +181,30 @@ class SiteComparison {
     }
   }
 
-  // Rows are means over the batch's that count, so each weighs as many.
-  void known(const Batch& batch, const at::Tensor& scores, Means& means) const {
-    const at::Tensor truth = options_.truth(batch);
-    if (!truth.logical_and(batch.mask).any().item<bool>()) return;
+  // Of the rows that have something true.
+  void known(const Batch& batch, const at::Tensor& scores, const at::Tensor& keep,
+             Means& means) const {
+    const at::Tensor truth = options_.truth(batch).logical_and(batch.mask);
+    if (!truth.any().item<bool>()) return;
+    // These are means over the rows, so each weighs as many.
     const KnownAnswer answer = known_answer(truth, scores.abs(), batch.mask);
     means.add("D_KL", at::full({answer.rows}, answer.kl, at::kDouble));
     means.add("D_JS", at::full({answer.rows}, answer.js, at::kDouble));
+    for (int64_t row = 0; row < batch.size(); ++row) {
+      if (!truth[row].any().item<bool>()) continue;
+      const at::Tensor inside = batch.mask[row].nonzero().squeeze(1);
+      const auto chosen = bools(keep[row].index_select(0, inside));
+      const at::Tensor is_true = truth[row].index_select(0, inside);
+      const auto wanted = bools(is_true);
+      const double precision =
+          average_precision(scores[row].index_select(0, inside).abs(), is_true);
+      for (const auto& [name, value] :
+           {std::pair{"token F1", choice_f1(chosen, wanted)},
+            std::pair{"IOU", choice_iou(chosen, wanted)},
+            std::pair{"IOU F1", span_iou_f1(chosen, wanted)}, std::pair{"AUPRC", precision}}) {
+        means.add(name, at::full({1}, value, at::kDouble));
+      }
+    }
   }
 
   // With the first seed's scores, from the second seed on.

@@ -46,8 +46,11 @@ at::Tensor StagedModel::run(Pass& pass) const {
     state =
         pass.inputs[0].clone();  // a first stage that works in place must not write into the inputs
   }
+  const int64_t last = pass.sites.empty() ? -1 : pass.sites.back().depth;
   for (; next < stages_.size(); ++next) {
-    state = stages_[next].forward(state, pass.inputs);
+    const Stage& stage = stages_[next];
+    if (stage.finish && static_cast<int64_t>(next) > last) return stage.finish(state, pass.inputs);
+    state = stage.forward(state, pass.inputs);
     if (next < sites_.size()) state = pass.tap(sites_[next].name, state);
   }
   return state;

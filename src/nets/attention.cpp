@@ -18,8 +18,10 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     return at::scaled_dot_product_attention(q, k, v, mask.unsqueeze(1).unsqueeze(1));
   }
 #endif
-  const int64_t batch = q.size(0), heads = q.size(1), length = q.size(2), size = q.size(3);
-  const auto flat = [&](const at::Tensor& t) { return t.reshape({batch * heads, length, size}); };
+  const int64_t batch = q.size(0), heads = q.size(1), length = k.size(2), size = q.size(3);
+  const auto flat = [&](const at::Tensor& t) {
+    return t.reshape({batch * heads, t.size(2), size});
+  };
   at::Tensor bias = at::zeros({1, 1, 1}, q.options());
   if (mask.defined()) {
     bias = at::zeros({batch, 1, 1, length}, q.options())
@@ -34,7 +36,7 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     const double kept = 1 - dropped;
     weights = weights * at::empty_like(weights).bernoulli_(kept, std::move(generator)).div_(kept);
   }
-  return at::bmm(weights, flat(v)).view({batch, heads, length, size});
+  return at::bmm(weights, flat(v)).view({batch, heads, q.size(2), size});
 }
 
 }  // namespace diffmask

@@ -200,8 +200,24 @@ TEST_F(DiffMaskTest, AFitThatThrowsLeavesTheOldOne) {
   EXPECT_TRUE(same(method.attribute(batch_), before));
 }
 
+TEST_F(DiffMaskTest, RefineGoesOnFromWhatThereIs) {
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    const DiffMask first = fitted({.masking = masking});
+    TrainerOptions still = training_options(1);
+    still.warm_up = 0;
+    still.gate_rate = still.baseline_rate = 1e-30;
+    DiffMask second = first;
+    second.refine(*task_.training, *task_.validation, still);
+    EXPECT_TRUE(same(second.attribute(batch_), first.attribute(batch_)));
+    const Attribution before = first.attribute(batch_);
+    second.refine(*task_.training, *task_.validation, training_options(5));
+    EXPECT_FALSE(same(second.attribute(batch_), before));
+    EXPECT_TRUE(same(first.attribute(batch_), before)) << "a copy keeps its own";
+  }
+}
+
 TEST_F(DiffMaskTest, RefusesBeforeItIsFitted) {
-  const DiffMask method(task_.model);
+  DiffMask method(task_.model);
   const std::string message = "DiffMask has to be fitted or loaded first";
   expect_refused<Error>({
       {"attribute", [&] { method.attribute(batch_); }, message},
@@ -211,6 +227,8 @@ TEST_F(DiffMaskTest, RefusesBeforeItIsFitted) {
        },
        message},
       {"explainer", [&] { method.explainer(); }, message},
+      {"refine", [&] { method.refine(*task_.training, *task_.validation, training_options(1)); },
+       message},
       {"save", [&] { method.save("/nonexistent/a"); }, message},
   });
 }

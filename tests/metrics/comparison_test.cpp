@@ -88,6 +88,27 @@ TEST_F(ComparisonTest, TestsARandomisedModelAndAKnownTruth) {
   EXPECT_TRUE(std::isnan(result.rows[0].value("randomisation correlation")));
 }
 
+TEST_F(ComparisonTest, SetsChoicesBesideWhatPeopleMarked) {
+  // The first position of even rows; the others are not marked.
+  options_.truth = [](const Batch& batch) {
+    at::Tensor truth = at::zeros_like(batch.mask);
+    truth.select(1, 0).copy_(batch.examples.remainder(2).eq(0));
+    return truth;
+  };
+  options_.seeds = 1;
+  double f1 = 0, share = 0, rows = 0;
+  for (int64_t i = 0; i < task_.validation->size(); i += 2, ++rows) {
+    const auto length = static_cast<double>(task_.validation->length(i));
+    f1 += 2 / (length + 1);
+    share += 1 / length;
+  }
+  const ComparisonRow uniform = run({"uniform"}).rows.front();  // it keeps all
+  EXPECT_NEAR(uniform.value("token F1"), f1 / rows, 1e-9);
+  for (const char* name : {"IOU", "AUPRC"}) {
+    EXPECT_NEAR(uniform.value(name), share / rows, 1e-9) << name;
+  }
+}
+
 TEST_F(ComparisonTest, KeepsFailuresAsRows) {
   options_.seeds = 1;
   AttributionOptions common;

@@ -42,6 +42,25 @@ TEST(StagedModelTest, RunsOnlyTheLaterStages) {
   EXPECT_EQ(runs, (std::vector<int>{1, 1, 2}));
 }
 
+TEST(StagedModelTest, TakesTheShortWayWhereNoLaterStateIsAskedFor) {
+  const auto module = std::make_shared<torch::nn::IdentityImpl>();
+  module->eval();
+  const auto add = [](double what) {
+    return [what](const at::Tensor& x, const Inputs&) { return x + what; };
+  };
+  // The short way differs by 100, to be told apart.
+  const StagedModel model(module, {{"a", add(1)}, {"b", add(2), add(106)}, {"c", add(4)}});
+  const Inputs inputs = {at::zeros({2})};
+  EXPECT_TRUE(model.record(inputs).output().equal(at::full({2}, 7.0)));
+  EXPECT_TRUE(model.record(inputs, {"b"}).output().equal(at::full({2}, 7.0)));
+  const Recording recording = model.record(inputs, {"a"});
+  EXPECT_TRUE(recording.output().equal(at::full({2}, 107.0)));
+  const at::Tensor state = at::zeros({2});
+  EXPECT_TRUE(model.resume(recording, "a", state).equal(at::full({2}, 106.0)));
+  EXPECT_TRUE(model.resume(recording, "b", state).equal(at::full({2}, 4.0)));
+  EXPECT_TRUE(model.resume(recording, {{"a", state}, {"b", state}}).equal(at::full({2}, 4.0)));
+}
+
 TEST(StagedModelTest, RefusesBadInput) {
   const auto module = std::make_shared<torch::nn::IdentityImpl>();
   module->eval();

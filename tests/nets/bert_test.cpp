@@ -119,14 +119,20 @@ TEST_F(BertTest, IsAStagedModel) {
     EXPECT_EQ(recording.output().sizes(), head.kind == BertHead::Kind::span
                                               ? at::IntArrayRef({3, 9, 2})
                                               : at::IntArrayRef({3, 3}));
-    EXPECT_TRUE(recording.output().equal(output_of(*net, inputs)));
+    // A classification takes a shorter way where no state of the last layer is asked for.
+    const auto as_recorded = [&](const at::Tensor& output) {
+      if (head.kind == BertHead::Kind::span) return output.equal(recording.output());
+      return largest_difference(output, recording.output()) < 1e-6;
+    };
+    EXPECT_TRUE(as_recorded(output_of(*net, inputs)));
+    EXPECT_TRUE(as_recorded(model->record(inputs, {"layer.0"}).output()));
     for (const std::string& site : model->site_names()) {
       const at::Tensor state = recording.state(site).clone();
       EXPECT_EQ(state.sizes(), at::IntArrayRef({3, 9, 8}));
-      EXPECT_TRUE(model->resume(recording, site, state).equal(recording.output())) << site;
-      EXPECT_TRUE(model->resume(recording, site, state.requires_grad_()).equal(recording.output()))
+      EXPECT_TRUE(as_recorded(model->resume(recording, site, state))) << site;
+      EXPECT_TRUE(as_recorded(model->resume(recording, site, state.requires_grad_())))
           << site << ", with a graph";
-      EXPECT_FALSE(model->resume(recording, site, -state).equal(recording.output())) << site;
+      EXPECT_FALSE(as_recorded(model->resume(recording, site, -state))) << site;
     }
   }
 }
@@ -159,7 +165,8 @@ TEST_F(BertTest, ReadsTypes) {
   EXPECT_TRUE(with(at::zeros({3, 9}, at::kLong)).equal(output_of(*net, inputs)));
   const at::Tensor ones = at::ones({3, 9}, at::kLong);
   EXPECT_GT(largest_difference(with(ones), output_of(*net, inputs)), 1e-3);
-  EXPECT_TRUE(staged(net)->record({inputs[0], inputs[1], ones}).output().equal(with(ones)));
+  const at::Tensor recorded = staged(net)->record({inputs[0], inputs[1], ones}).output();
+  EXPECT_LT(largest_difference(recorded, with(ones)), 1e-6) << "another way through the last layer";
 }
 
 TEST_F(BertTest, GradientsAreThoseOfFiniteDifferences) {

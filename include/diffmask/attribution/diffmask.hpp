@@ -34,6 +34,12 @@ class DiffMask : public Attributor {
   Summary fit(const Dataset& data, const TrainerOptions& options,
               const std::vector<Callback>& callbacks = {});
 
+  /// Trains on from the explainer that there is, as to another epsilon, which takes fewer steps than
+  /// `fit`, which begins anew. Copies of this object keep what they have. Throws Error before `fit`
+  /// or `load`.
+  Summary refine(const Dataset& training, const Dataset& validation, const TrainerOptions& options,
+                 const std::vector<Callback>& callbacks = {});
+
   /// scores = P(z != 0), over all depths up to each for input gating; keep = scores > 0.5. One pass
   /// of the model, no randomness. Throws Error before `fit` or `load`.
   Attribution attribute(const Batch& batch) const override;
@@ -49,6 +55,10 @@ class DiffMask : public Attributor {
   static DiffMask load(const std::string& path, std::shared_ptr<const FrozenModel> model);
 
  private:
+  Summary train_on(std::shared_ptr<Explainer> explainer, const Dataset& training,
+                   const Dataset& validation, const TrainerOptions& options,
+                   const std::vector<Callback>& callbacks);
+
   std::shared_ptr<const FrozenModel> model_;
   ExplainerOptions options_;
   std::shared_ptr<Explainer> explainer_;

@@ -66,7 +66,9 @@ struct ComparisonOptions {
 
   /// A copy of the model with random parameters, for the randomisation test; none: no such column.
   std::shared_ptr<const FrozenModel> randomised = nullptr;
-  /// Where the true attribution is known: D_KL and D_JS of |scores| to it (known_answer.hpp).
+  /// Where what decides is known, or people marked it, (B, P) bool: D_KL and D_JS of |scores| to it
+  /// (known_answer.hpp), AUPRC (ranking.hpp), and of what the method keeps token F1, IOU and IOU F1
+  /// (agreement.hpp). Rows without any are left out.
   std::function<at::Tensor(const Batch& batch)> truth = nullptr;
   /// Told after each row; may be empty.
   std::function<void(const std::string& method, const std::string& site)> progress = nullptr;

@@ -5,7 +5,8 @@
 ///     h_0 = stage_0(x_0; x),  h_l = stage_l(h_{l-1}; x),  f(x) = h_L
 ///
 /// where x are the model's inputs (a later stage may need them again: a mask, a query) and x_0 the
-/// first. Every stage's output but the last's is a site.
+/// first. Every stage's output but the last's is a site. A stage may know a shorter way to f(x) for
+/// passes that need no later state.
 
 #include <functional>
 
@@ -20,6 +21,8 @@ namespace diffmask {
 struct Stage {
   std::string name;
   std::function<at::Tensor(const at::Tensor& state, const Inputs& inputs)> forward;
+  /// f(x), up to rounding, from the state that this stage begins with; none: stage after stage.
+  std::function<at::Tensor(const at::Tensor& state, const Inputs& inputs)> finish = {};
 };
 
 class StagedModel : public NativeModel {

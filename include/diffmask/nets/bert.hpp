@@ -72,6 +72,9 @@ class Bert : public torch::nn::Module {
   /// Shapes: state (B, T, H) -> (B, classes), or a span's (B, T, 2), start before end, with -inf
   /// where the mask is false.
   at::Tensor decide(const at::Tensor& state, const at::Tensor& mask) const;
+  /// The last layer and `decide`, of h_{L-1}: for a classification at the first position alone,
+  /// which leaves of that layer little more than its keys and values.
+  at::Tensor conclude(const at::Tensor& state, const at::Tensor& mask) const;
   /// All of it. Inputs: ids, mask, and types if there are any.
   at::Tensor forward(const Inputs& inputs) const;
 
@@ -86,6 +89,8 @@ class Bert : public torch::nn::Module {
   void draw(const std::string& module);    // its matrices; "": all
   void load(const Safetensors& file);
   friend std::shared_ptr<Bert> load_bert(const std::string&, BertHead, at::Generator);
+  at::Tensor layer_at(const at::Tensor& queries, int64_t number, const at::Tensor& state,
+                      const at::Tensor& mask) const;
   at::Tensor linear(const Affine& affine, const at::Tensor& state) const;
   at::Tensor norm(const Affine& affine, const at::Tensor& state) const;
   const at::Generator& generator() const;
