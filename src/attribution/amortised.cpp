@@ -11,7 +11,7 @@
 namespace diffmask {
 namespace {
 
-enum Stream : uint64_t { kProbes, kCut, kOrder, kDraws };
+enum class AmortisedStream : uint64_t { probes, cut, order, draws };
 
 // All sites' states side by side. Shape: (B, P, F).
 at::Tensor side_by_side(const AttributionOptions& options, const Recording& recording,
@@ -40,12 +40,14 @@ void AmortisedProbes::fit(const FrozenModel& model, const AttributionOptions& op
                           const std::vector<Callback>& callbacks) {
   amortised.validate();
   const auto began = std::chrono::steady_clock::now();
-  const auto stream = [&](Stream s) { return derive_seed(amortised.seed, s); };
+  const auto stream = [&](AmortisedStream s) {
+    return derive_seed(amortised.seed, static_cast<uint64_t>(s));
+  };
   RecordedBatches batches(model, data, options.sites, amortised.batches,
-                          make_generator(stream(kCut)));
-  const at::Generator order = make_generator(stream(kOrder)),
-                      starts = make_generator(stream(kProbes)),
-                      draws = make_generator(stream(kDraws), model.device());
+                          make_generator(stream(AmortisedStream::cut)));
+  const at::Generator order = make_generator(stream(AmortisedStream::order)),
+                      starts = make_generator(stream(AmortisedStream::probes)),
+                      draws = make_generator(stream(AmortisedStream::draws), model.device());
   AmortisedProbes fresh;
   std::vector<at::Tensor> parameters;
   const auto first = batches.at(0);

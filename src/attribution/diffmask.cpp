@@ -7,7 +7,7 @@ namespace diffmask {
 namespace {
 
 // Streams beside those of the trainer.
-enum Stream : uint64_t { kProbes = 16, kHeldOut };
+enum DiffMaskStream : uint64_t { kProbes = 16, kHeldOut };
 
 }  // namespace
 

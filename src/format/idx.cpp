@@ -16,7 +16,7 @@ namespace {
 // Deflate gives at most 1032 bytes for one (zlib.net/zlib_tech.html).
 constexpr uint64_t kMostUnpacked = 1032;
 
-const std::map<uint8_t, at::ScalarType>& dtypes() {
+const std::map<uint8_t, at::ScalarType>& idx_dtypes() {
   static const std::map<uint8_t, at::ScalarType> known = {{0x08, at::kByte},  {0x09, at::kChar},
                                                           {0x0B, at::kShort}, {0x0C, at::kInt},
                                                           {0x0D, at::kFloat}, {0x0E, at::kDouble}};
@@ -103,8 +103,8 @@ Header read_header(Bytes& file) {
     file.fail(fmt::format("is no IDX file: it has to begin with two bytes 0, but got {} {}",
                           magic[0], magic[1]));
   }
-  const auto dtype = dtypes().find(magic[2]);
-  if (dtype == dtypes().end()) {
+  const auto dtype = idx_dtypes().find(magic[2]);
+  if (dtype == idx_dtypes().end()) {
     file.fail(
         fmt::format("dtype has to be one of 0x08, 0x09, 0x0b to 0x0e, but got {:#04x}", magic[2]));
   }

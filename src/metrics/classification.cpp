@@ -6,7 +6,7 @@
 namespace diffmask {
 namespace {
 
-void check(const at::Tensor& predicted, const at::Tensor& labels) {
+void check_labels(const at::Tensor& predicted, const at::Tensor& labels) {
   check_shape("labels", labels, {-1});
   check_shape("predicted", predicted, labels.sizes());
   check_dtype("labels", labels, at::kLong);
@@ -16,12 +16,12 @@ void check(const at::Tensor& predicted, const at::Tensor& labels) {
 }  // namespace
 
 double accuracy(const at::Tensor& predicted, const at::Tensor& labels) {
-  check(predicted, labels);
+  check_labels(predicted, labels);
   return predicted.eq(labels).to(at::kDouble).mean().item<double>();
 }
 
 double macro_f1(const at::Tensor& predicted, const at::Tensor& labels, int64_t classes) {
-  check(predicted, labels);
+  check_labels(predicted, labels);
   require(classes >= 1, "classes", ">= 1", classes);
   for (const auto& [name, values] :
        {std::pair("predicted", predicted), std::pair("labels", labels)}) {

@@ -14,7 +14,7 @@
 namespace diffmask {
 namespace {
 
-enum Stream : uint64_t { kTies = 400, kSubsets, kPerturbations };
+enum ComparisonStream : uint64_t { kTies = 400, kSubsets, kPerturbations };
 
 double mean_of(const at::Tensor& values) { return values.to(at::kDouble).nanmean().item<double>(); }
 

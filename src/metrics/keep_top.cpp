@@ -6,7 +6,7 @@
 namespace diffmask {
 namespace {
 
-void check(const at::Tensor& scores, const at::Tensor& mask) {
+void check_scores(const at::Tensor& scores, const at::Tensor& mask) {
   check_shape("mask", mask, {-1, -1});
   check_dtype("mask", mask, at::kBool);
   check_shape("scores", scores, mask.sizes());
@@ -16,7 +16,7 @@ void check(const at::Tensor& scores, const at::Tensor& mask) {
 }  // namespace
 
 at::Tensor score_ranks(const at::Tensor& scores, const at::Tensor& mask, at::Generator generator) {
-  check(scores, mask);
+  check_scores(scores, mask);
   // Two stable sorts: by chance, then by score.
   const at::Tensor first =
       generator.defined()

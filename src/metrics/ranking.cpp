@@ -6,7 +6,7 @@
 namespace diffmask {
 namespace {
 
-void check(const at::Tensor& scores, const at::Tensor& truth) {
+void check_ranking(const at::Tensor& scores, const at::Tensor& truth) {
   check_shape("scores", scores, {-1});
   check_finite("scores", scores);
   check_shape("truth", truth, scores.sizes());
@@ -24,7 +24,7 @@ at::Tensor below(const at::Tensor& sorted_values, const at::Tensor& scores, bool
 }  // namespace
 
 double roc_auc(const at::Tensor& scores, const at::Tensor& truth) {
-  check(scores, truth);
+  check_ranking(scores, truth);
   require(!truth.all().item<bool>(), "truth", "false somewhere", "true at all");
   const at::Tensor positive = scores.index({truth}).contiguous();
   const at::Tensor negative = sorted(scores.index({truth.logical_not()}));
@@ -33,7 +33,7 @@ double roc_auc(const at::Tensor& scores, const at::Tensor& truth) {
 }
 
 double average_precision(const at::Tensor& scores, const at::Tensor& truth) {
-  check(scores, truth);
+  check_ranking(scores, truth);
   const at::Tensor positive = sorted(scores.index({truth}));
   const auto all = static_cast<double>(scores.size(0));
   const at::Tensor hits = static_cast<double>(positive.size(0)) - below(positive, positive);

@@ -58,12 +58,12 @@ Rgb colour_of(double share) {
 }
 
 // Positions that go side by side: from..to - 1.
-struct Line {
+struct WrappedLine {
   int64_t from, to;
 };
 
-std::vector<Line> wrapped(const Heatmap& map, int64_t columns) {
-  std::vector<Line> lines;
+std::vector<WrappedLine> wrapped(const Heatmap& map, int64_t columns) {
+  std::vector<WrappedLine> lines;
   int64_t used = 0;
   for (int64_t p = 0; p < static_cast<int64_t>(map.positions.size()); ++p) {
     const int64_t width = display_width(map.positions[p]) + 1;
@@ -110,7 +110,7 @@ std::string terminal_heatmap(const Heatmap& raw, bool colour, int64_t width) {
   for (std::string& position : map.positions) position = printable(position);
   const int64_t label = label_width(map);
   std::string text = map.title + "\n";
-  for (const Line& line : wrapped(map, std::max<int64_t>(width - label, 1))) {
+  for (const WrappedLine& line : wrapped(map, std::max<int64_t>(width - label, 1))) {
     text += std::string(static_cast<size_t>(label), ' ');
     for (int64_t p = line.from; p < line.to; ++p) text += map.positions[p] + " ";
     text += "\n";

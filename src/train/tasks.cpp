@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kFresh = 1000;  // examples to validate on, and as many to measure accuracy on
 
 // Streams of the seed.
-enum Stream : uint64_t { kData = 100, kWeights, kBlanks };
+enum TaskStream : uint64_t { kData = 100, kWeights, kBlanks };
 
 // Trains the net on fresh data of the task, and fills in what follows from that.
 TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& net,

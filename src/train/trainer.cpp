@@ -13,7 +13,7 @@ namespace diffmask {
 namespace {
 
 // Streams of randomness that do not depend on how much another one draws.
-enum Stream : uint64_t { kCut, kOrder, kDepths, kGates };
+enum TrainerStream : uint64_t { kCut, kOrder, kDepths, kGates };
 
 using Parameters = std::map<std::string, at::Tensor>;
 

@@ -14,7 +14,7 @@ using Rule = IntegratedGradientsOptions::Rule;
 
 const at::Tensor kX = at::randn({3, 4, 5}, make_generator(1));
 
-double largest(const at::Tensor& t) { return t.abs().max().item<double>(); }
+double largest_of(const at::Tensor& t) { return t.abs().max().item<double>(); }
 
 TEST(LinearNetTest, EveryMethodGivesWeightTimesChange) {
   const at::Tensor w = at::randn({4, 5, 2}, make_generator(2));
@@ -27,9 +27,9 @@ TEST(LinearNetTest, EveryMethodGivesWeightTimesChange) {
   const at::Tensor features = w.select(2, 1) * (kX - baseline), scores = features.sum(2);
   const Batch batch = batch_of(kX);
   const auto expect = [&](const Attribution& found, bool has_features = true) {
-    EXPECT_LT(largest(found.scores.select(2, 0) - scores), 1e-5);
+    EXPECT_LT(largest_of(found.scores.select(2, 0) - scores), 1e-5);
     if (has_features) {
-      EXPECT_LT(largest(found.features.at(0) - features), 1e-5);
+      EXPECT_LT(largest_of(found.features.at(0) - features), 1e-5);
     }
     EXPECT_TRUE(found.keep.equal(found.scores.gt(0)));
     EXPECT_TRUE(found.mask.equal(batch.mask));
@@ -42,10 +42,10 @@ TEST(LinearNetTest, EveryMethodGivesWeightTimesChange) {
                                      {.rule = rule, .steps = 3, .generator = make_generator(4)});
     const Attribution found = method.attribute(batch);
     expect(found);
-    EXPECT_LT(largest(found.gap), 1e-4);
+    EXPECT_LT(largest_of(found.gap), 1e-4);
   }
   const at::Tensor saliency = Gradient(model, options).attribute(batch).features[0];
-  EXPECT_LT(largest(saliency - w.select(2, 1)), 1e-6);
+  EXPECT_LT(largest_of(saliency - w.select(2, 1)), 1e-6);
 }
 
 // y = sum x^3: the integral of 3 (a x)^2 x from 0 is x^3, that of each rule is known.
@@ -64,9 +64,9 @@ TEST(IntegratedGradientsTest, RulesAreWhatTheyAreCalled) {
     const Attribution found =
         IntegratedGradients(model, options, {.rule = rule, .steps = 3, .tolerance = 0})
             .attribute(batch_of(kX));
-    EXPECT_LT(largest(found.features[0] - factor * kX.pow(3)), 1e-5) << int(rule);
+    EXPECT_LT(largest_of(found.features[0] - factor * kX.pow(3)), 1e-5) << int(rule);
     const at::Tensor gap = (1 - factor) * kX.pow(3).sum({1, 2});
-    EXPECT_LT(largest(found.gap.select(1, 0) - gap), 1e-4) << int(rule);
+    EXPECT_LT(largest_of(found.gap.select(1, 0) - gap), 1e-4) << int(rule);
     EXPECT_EQ(found.passes, 3 + 3 + 9);  // recorded, at the baseline, along the path
   }
 }
@@ -85,7 +85,7 @@ TEST(IntegratedGradientsTest, StepsGrowUntilTheGapIsSmall) {
       target::predicted(model->resume(recording, "input", at::zeros_like(kX)), y0);
   EXPECT_GT((coarse.gap.select(1, 0) / change).abs().min().item<double>(), 1e-3);
   EXPECT_LT((fine.gap.select(1, 0) / change).abs().max().item<double>(), 1e-3);
-  EXPECT_LT(largest(fine.scores.sum(1).select(1, 0) - change) / largest(change), 1e-3);
+  EXPECT_LT(largest_of(fine.scores.sum(1).select(1, 0) - change) / largest_of(change), 1e-3);
 }
 
 TEST(IntegratedGradientsTest, BaselinesAreAveraged) {
@@ -95,9 +95,9 @@ TEST(IntegratedGradientsTest, BaselinesAreAveraged) {
     options.passes.max_batch = passes;
     return IntegratedGradients(model, options, {.baselines = baselines}).attribute(batch_of(kX));
   };
-  EXPECT_GT(largest(attribute(1, 64).scores - attribute(20, 64).scores), 1e-2);
-  EXPECT_LT(largest(attribute(4, 64).scores - attribute(4, 5).scores), 1e-5);
-  EXPECT_LT(largest(attribute(20, 64).gap), 1e-2);
+  EXPECT_GT(largest_of(attribute(1, 64).scores - attribute(20, 64).scores), 1e-2);
+  EXPECT_LT(largest_of(attribute(4, 64).scores - attribute(4, 5).scores), 1e-5);
+  EXPECT_LT(largest_of(attribute(20, 64).gap), 1e-2);
 }
 
 // y = sum a b at sites a and b, moved together: each gets half of it.
@@ -119,11 +119,11 @@ TEST(IntegratedGradientsTest, MovesSeveralSitesTogether) {
       IntegratedGradients(model, options, {.steps = 4, .together = true}).attribute(batch);
   const at::Tensor half = (kX * kX.flip(0) / 2).sum(2);
   for (const int64_t depth : {0, 1}) {
-    EXPECT_LT(largest(found.scores.select(2, depth) - half), 1e-5);
-    EXPECT_LT(largest(found.gap.select(1, depth)), 1e-4);
+    EXPECT_LT(largest_of(found.scores.select(2, depth) - half), 1e-5);
+    EXPECT_LT(largest_of(found.gap.select(1, depth)), 1e-4);
   }
   const Attribution apart = IntegratedGradients(model, options, {.steps = 4}).attribute(batch);
-  EXPECT_LT(largest(apart.scores.select(2, 0) - 2 * half), 1e-5);
+  EXPECT_LT(largest_of(apart.scores.select(2, 0) - 2 * half), 1e-5);
 }
 
 TEST(ControlsTest, UniformAndRandom) {
@@ -148,8 +148,8 @@ TEST(ControlsTest, AttentionIsTheLargestHeadsMeanOverQueries) {
   const auto model = net_of([](const at::Tensor& x) { return x.sum({1, 2}); });
   const at::Tensor scores = AttentionWeights(model, at_input()).attribute(batch).scores;
   const at::Tensor first = std::get<0>(weights[0].narrow(1, 0, 3).mean(1).max(0));
-  EXPECT_LT(largest(scores[0].narrow(0, 0, 3).squeeze(1) - first.narrow(0, 0, 3)), 1e-6);
-  EXPECT_LT(largest(scores[1].squeeze(1) - std::get<0>(weights[1].mean(1).max(0))), 1e-6);
+  EXPECT_LT(largest_of(scores[0].narrow(0, 0, 3).squeeze(1) - first.narrow(0, 0, 3)), 1e-6);
+  EXPECT_LT(largest_of(scores[1].squeeze(1) - std::get<0>(weights[1].mean(1).max(0))), 1e-6);
 }
 
 TEST(GradientMethodsTest, RefuseBadInput) {
@@ -191,8 +191,8 @@ TEST(GradientMethodsTest, RefuseBadInput) {
   });
   AttributionOptions zeros = at_input();
   zeros.zero_where_independent = true;
-  EXPECT_EQ(largest(Gradient(blind, zeros).attribute(batch).scores), 0);
-  EXPECT_EQ(largest(IntegratedGradients(blind, zeros).attribute(batch).scores), 0);
+  EXPECT_EQ(largest_of(Gradient(blind, zeros).attribute(batch).scores), 0);
+  EXPECT_EQ(largest_of(IntegratedGradients(blind, zeros).attribute(batch).scores), 0);
 }
 
 }  // namespace

@@ -101,15 +101,15 @@ TEST_F(SquadTest, NamesWhatIsWrong) {
   });
 }
 
-const std::vector<std::string> kVocabulary = {"[PAD]", "[UNK]", "[CLS]", "[SEP]",  "[MASK]",
-                                              "the",   "caf",   "##e",   "burned", "what"};
+const std::vector<std::string> kSquadVocabulary = {"[PAD]", "[UNK]", "[CLS]", "[SEP]",  "[MASK]",
+                                                   "the",   "caf",   "##e",   "burned", "what"};
 
 TEST_F(SquadTest, FindsTheTokensOfAnAnswer) {
   const Squad squad = read(squad_of({question("all", {answer("The caf\u00E9", 0)}),
                                      question("part", {answer("f\u00E9 \u2013", 6)}),
                                      question("end", {answer("burned", 26)})}));
   // [CLS] what burned ? [SEP] the caf ##e - an old UNK one - burned . [SEP]
-  const WordPiece tokenizer(kVocabulary, {});
+  const WordPiece tokenizer(kSquadVocabulary, {});
   const SpanExamples all = span_examples(squad, tokenizer, CutAnswers::drop);
   ASSERT_EQ(all.examples.size(), 3u);
   EXPECT_EQ(all.cut_contexts, 0);
@@ -144,7 +144,8 @@ TEST_F(SquadTest, CountsAnswersThatAreCutOff) {
                                      question("half", {answer("caf\u00E9 \u2013", 4)}),
                                      question("lost", {answer("burned", 26)})}));
   WordPieceOptions options{.longest = 9};  // [CLS] what burned ? [SEP] the caf ##e [SEP]
-  const SpanExamples kept = span_examples(squad, WordPiece(kVocabulary, options), CutAnswers::keep);
+  const SpanExamples kept =
+      span_examples(squad, WordPiece(kSquadVocabulary, options), CutAnswers::keep);
   ASSERT_EQ(kept.examples.size(), 3u);
   EXPECT_EQ(kept.cut_contexts, 3);
   EXPECT_EQ(kept.cut_answers, 2);
@@ -153,13 +154,13 @@ TEST_F(SquadTest, CountsAnswersThatAreCutOff) {
   EXPECT_EQ(kept.examples[1].last, -1);
   EXPECT_FALSE(kept.examples[2].has_answer());
   const SpanExamples dropped =
-      span_examples(squad, WordPiece(kVocabulary, options), CutAnswers::drop);
+      span_examples(squad, WordPiece(kSquadVocabulary, options), CutAnswers::drop);
   EXPECT_EQ(dropped.examples.size(), 1u);
   EXPECT_EQ(dropped.cut_answers, 2);
   const auto examples = [&](int64_t longest, WordPieceOptions::Overflow overflow) {
     return [&squad, longest, overflow] {
       WordPieceOptions options{.longest = longest, .overflow = overflow};
-      span_examples(squad, WordPiece(kVocabulary, options), CutAnswers::keep);
+      span_examples(squad, WordPiece(kSquadVocabulary, options), CutAnswers::keep);
     };
   };
   expect_refused<Error>({

@@ -8,26 +8,26 @@
 namespace diffmask {
 namespace {
 
-using Tokens = std::vector<int64_t>;
+using Ids = std::vector<int64_t>;
 
-Tokens row(const at::Tensor& tokens, int64_t i) {
+Ids row(const at::Tensor& tokens, int64_t i) {
   const at::Tensor one = tokens[i].contiguous();
   return {one.data_ptr<int64_t>(), one.data_ptr<int64_t>() + one.numel()};
 }
 
-int64_t majority(const Tokens& x) {
+int64_t majority(const Ids& x) {
   return std::count(x.begin(), x.end(), 1) > std::count(x.begin(), x.end(), 2) ? 1 : 0;
 }
-int64_t lookup(const Tokens& x) { return x.at(x[0]) - 1; }
-int64_t two_hop(const Tokens& x) { return x.at(x.at(x[0])) - 1; }
-int64_t palindrome(const Tokens& x) { return std::equal(x.begin(), x.end(), x.rbegin()) ? 0 : 1; }
+int64_t lookup(const Ids& x) { return x.at(x[0]) - 1; }
+int64_t two_hop(const Ids& x) { return x.at(x.at(x[0])) - 1; }
+int64_t palindrome(const Ids& x) { return std::equal(x.begin(), x.end(), x.rbegin()) ? 0 : 1; }
 
 /// What the tasks are, said once more and apart from the library.
 struct Known {
   std::string name;
   int64_t length, low, high;      ///< tokens are from low to high
   int64_t other_low, other_high;  ///< and outside of the truth may be any of these
-  std::function<int64_t(const Tokens&)> label;
+  std::function<int64_t(const Ids&)> label;
   double chance;  ///< share of the likeliest class
 };
 

@@ -5,11 +5,10 @@
 #include <cmath>
 
 #include "tests/bad_input.hpp"
+#include "tests/metrics/reals.hpp"
 
 namespace diffmask {
 namespace {
-
-at::Tensor reals(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
 
 TEST(SpearmanTest, ComparesRanksAlone) {
   const at::Tensor a = reals({0.1, 0.4, 0.2, 0.9});

@@ -9,7 +9,7 @@
 namespace diffmask {
 namespace {
 
-at::Tensor reals(const std::vector<double>& values) {
+at::Tensor one_row(const std::vector<double>& values) {
   return at::tensor(values, at::kDouble).unsqueeze(0);
 }
 
@@ -34,7 +34,7 @@ TEST(KeepTopTest, RoundsUpButNotByRoundingErrors) {
 }
 
 TEST(KeepTopTest, ChanceDecidesAmongEqualScores) {
-  const at::Tensor scores = reals({1, 0, 0, 0});
+  const at::Tensor scores = one_row({1, 0, 0, 0});
   EXPECT_FALSE(keep_top(scores, all(4), 0.25).tied.item<bool>());
   EXPECT_TRUE(keep_top(scores, all(4), 0.5).tied.item<bool>());
   EXPECT_FALSE(keep_top(scores, all(4), 1).tied.item<bool>()) << "none is left out";
@@ -51,17 +51,17 @@ TEST(KeepTopTest, ChanceDecidesAmongEqualScores) {
 
 TEST(KeepTopTest, RefusesBadInput) {
   expect_refused({
-      {"share", [] { keep_top(reals({1}), all(1), 1.5); },
+      {"share", [] { keep_top(one_row({1}), all(1), 1.5); },
        "share has to be in [0, 1], but got 1.5"},
       {"shape",
        [] {
-         keep_top(reals({1, 2}), all(1), 1);
+         keep_top(one_row({1, 2}), all(1), 1);
        },
        "scores"},
-      {"NaN", [] { keep_top(reals({NAN}), all(1), 1); }, "scores"},
+      {"NaN", [] { keep_top(one_row({NAN}), all(1), 1); }, "scores"},
       {"mask",
        [] {
-         keep_top(reals({1}), at::ones({1, 1}), 1);
+         keep_top(one_row({1}), at::ones({1, 1}), 1);
        },
        "mask"},
   });

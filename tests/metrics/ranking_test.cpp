@@ -6,11 +6,11 @@
 
 #include "diffmask/core/random.hpp"
 #include "tests/bad_input.hpp"
+#include "tests/metrics/reals.hpp"
 
 namespace diffmask {
 namespace {
 
-at::Tensor reals(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
 at::Tensor bools(const std::vector<int64_t>& values) { return at::tensor(values).to(at::kBool); }
 
 TEST(RankingTest, CountsPairs) {

@@ -7,13 +7,12 @@
 #include "diffmask/attribution/erasure.hpp"
 #include "tests/attribution/example_nets.hpp"
 #include "tests/bad_input.hpp"
+#include "tests/metrics/reals.hpp"
 
 namespace diffmask {
 namespace {
 
-at::Tensor reals(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
-
-at::Tensor everywhere(const at::Tensor& values) { return at::ones(values.sizes(), at::kBool); }
+at::Tensor all_positions(const at::Tensor& values) { return at::ones(values.sizes(), at::kBool); }
 
 TEST(SensitivityTest, IsTheLargestRelativeChange) {
   // s(h) = 2 h: || 2 d || / || 2 h || for the larger d.
@@ -61,7 +60,7 @@ TEST(RowSpearmanTest, ComparesExplainedPositionsRowByRow) {
       {{1.0, 2.0, 3.0, 9.0}, {1.0, 2.0, 3.0, 4.0}, {1.0, 1.0, 1.0, 0.0}}, at::kDouble);
   const at::Tensor b = torch::tensor(
       {{3.0, 2.0, 1.0, 5.0}, {2.0, 4.0, 8.0, 16.0}, {1.0, 2.0, 3.0, 0.0}}, at::kDouble);
-  at::Tensor mask = everywhere(a);
+  at::Tensor mask = all_positions(a);
   mask[0][3] = false;
   mask[2][3] = false;
   const at::Tensor rho = row_spearman(a, b, mask);
@@ -73,8 +72,8 @@ TEST(RowSpearmanTest, ComparesExplainedPositionsRowByRow) {
 TEST(TopAgreementTest, IsTheShareInCommon) {
   const at::Tensor a = torch::tensor({{4.0, 3.0, 2.0, 1.0}, {4.0, 3.0, 2.0, 1.0}}, at::kDouble);
   const at::Tensor b = torch::tensor({{4.0, 1.0, 3.0, 2.0}, {1.0, 2.0, 3.0, 4.0}}, at::kDouble);
-  EXPECT_TRUE(top_agreement(a, b, everywhere(a), 0.5).equal(reals({0.5, 0})));
-  EXPECT_TRUE(top_agreement(a, b, everywhere(a), 1).equal(reals({1, 1})));
+  EXPECT_TRUE(top_agreement(a, b, all_positions(a), 0.5).equal(reals({0.5, 0})));
+  EXPECT_TRUE(top_agreement(a, b, all_positions(a), 1).equal(reals({1, 1})));
 }
 
 TEST(RobustnessTest, RefusesBadInput) {
@@ -89,10 +88,10 @@ TEST(RobustnessTest, RefusesBadInput) {
       {"mask", [&] { row_spearman(h, h, h); }, "mask"},
       {"shape",
        [&] {
-         row_spearman(h, at::ones({2, 3}), everywhere(h));
+         row_spearman(h, at::ones({2, 3}), all_positions(h));
        },
        "b has to be"},
-      {"share", [&] { top_agreement(h, h, everywhere(h), -1); }, "share has to be in [0, 1]"},
+      {"share", [&] { top_agreement(h, h, all_positions(h), -1); }, "share has to be in [0, 1]"},
   });
 }
 

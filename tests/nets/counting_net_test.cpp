@@ -15,14 +15,14 @@
 namespace diffmask {
 namespace {
 
-std::shared_ptr<CountingNet> make_net(uint64_t seed = 0) {
+std::shared_ptr<CountingNet> counting_net(uint64_t seed = 0) {
   auto net = std::make_shared<CountingNet>(make_generator(seed));
   net->eval();
   return net;
 }
 
 TEST(CountingNetTest, IsAStagedModel) {
-  const auto net = make_net();
+  const auto net = counting_net();
   const auto model = staged(net);
   const Batch batch = make_counting(20, make_generator(1)).dataset().batch({0, 5, 9});
   const Recording recording = model->record(batch.inputs);
@@ -37,7 +37,7 @@ TEST(CountingNetTest, IsAStagedModel) {
 }
 
 TEST(CountingNetTest, PaddingDoesNotMatter) {
-  const auto model = staged(make_net());
+  const auto model = staged(counting_net());
   const PaddedDataset data = make_counting(200, make_generator(1)).dataset();
   std::vector<int64_t> all(200);
   for (int64_t i = 0; i < 200; ++i) all[i] = i;
@@ -50,13 +50,13 @@ TEST(CountingNetTest, PaddingDoesNotMatter) {
 }
 
 TEST(CountingNetTest, SameSeedSameBits) {
-  EXPECT_EQ(staged(make_net(1))->fingerprint(), staged(make_net(1))->fingerprint());
-  EXPECT_NE(staged(make_net(1))->fingerprint(), staged(make_net(2))->fingerprint());
+  EXPECT_EQ(staged(counting_net(1))->fingerprint(), staged(counting_net(1))->fingerprint());
+  EXPECT_NE(staged(counting_net(1))->fingerprint(), staged(counting_net(2))->fingerprint());
 }
 
 TEST(CountingNetTest, LoadsWhatWasSaved) {
   const TemporaryFolder folder;
-  const auto net = make_net(5);
+  const auto net = counting_net(5);
   save_weights(*net, folder / "a.safetensors");
   EXPECT_EQ(staged(load_counting_net(folder / "a.safetensors"))->fingerprint(),
             staged(net)->fingerprint());

@@ -21,8 +21,8 @@ GruClassifierOptions small_options() {
   return options;
 }
 
-std::shared_ptr<GruClassifier> make_net(uint64_t seed = 0,
-                                        GruClassifierOptions options = small_options()) {
+std::shared_ptr<GruClassifier> gru_net(uint64_t seed = 0,
+                                       GruClassifierOptions options = small_options()) {
   auto net = std::make_shared<GruClassifier>(options, make_generator(seed));
   net->eval();
   return net;
@@ -41,7 +41,7 @@ at::Tensor logits(const GruClassifier& net, const Batch& batch) {
 }
 
 TEST(GruClassifierTest, PaddingDoesNotChangeLogits) {
-  const auto net = make_net();
+  const auto net = gru_net();
   const PaddedDataset data = reviews();
   const at::Tensor together = logits(*net, data.batch(iota(12)));
   ASSERT_EQ(together.sizes(), at::IntArrayRef({12, 3}));
@@ -53,7 +53,7 @@ TEST(GruClassifierTest, PaddingDoesNotChangeLogits) {
 }
 
 TEST(GruClassifierTest, WhatStandsInPaddingIsNotRead) {
-  const auto net = make_net();
+  const auto net = gru_net();
   const auto model = staged(net);
   const Batch batch = reviews().batch({3, 11, 0});
   const Recording recording = model->record(batch.inputs);
@@ -75,7 +75,7 @@ TEST(GruClassifierTest, WhatStandsInPaddingIsNotRead) {
 }
 
 TEST(GruClassifierTest, IsAStagedModel) {
-  const auto net = make_net();
+  const auto net = gru_net();
   const auto model = staged(net);
   const Batch batch = reviews().batch({4, 9});
   const Recording recording = model->record(batch.inputs);
@@ -91,7 +91,7 @@ TEST(GruClassifierTest, IsAStagedModel) {
 }
 
 TEST(GruClassifierTest, ReadsWordsInTheirOrder) {
-  const auto net = make_net();
+  const auto net = gru_net();
   const Batch batch = reviews().batch({9});
   Batch reversed = batch;
   reversed.inputs[0] = batch.inputs[0].flip(1);
@@ -99,17 +99,17 @@ TEST(GruClassifierTest, ReadsWordsInTheirOrder) {
 }
 
 TEST(GruClassifierTest, EvaluationDrawsNothing) {
-  const auto net = make_net();
+  const auto net = gru_net();
   const Batch batch = reviews().batch(iota(12));
   EXPECT_TRUE(logits(*net, batch).equal(logits(*net, batch)));
-  EXPECT_TRUE(logits(*net, batch).equal(logits(*make_net(), batch))) << "same seed";
-  EXPECT_FALSE(logits(*net, batch).equal(logits(*make_net(1), batch)));
+  EXPECT_TRUE(logits(*net, batch).equal(logits(*gru_net(), batch))) << "same seed";
+  EXPECT_FALSE(logits(*net, batch).equal(logits(*gru_net(1), batch)));
 }
 
 TEST(GruClassifierTest, DropoutIsDrawnFromItsOwnGenerator) {
   const Batch batch = reviews().batch(iota(12));
   const auto draws = [&](uint64_t seed) {
-    const auto net = make_net(seed);
+    const auto net = gru_net(seed);
     net->train();
     const at::Tensor first = logits(*net, batch);
     at::rand({7});  // of the global generator, which is not to matter
@@ -128,7 +128,7 @@ TEST(GruClassifierTest, EachDropoutCanBeLeftOut) {
   GruClassifierOptions none = small_options();
   none.dropout = none.word_dropout = 0;
   const auto changes = [&](const GruClassifierOptions& options) {
-    const auto net = make_net(0, options);
+    const auto net = gru_net(0, options);
     const at::Tensor evaluated = logits(*net, batch);
     net->train();
     return !logits(*net, batch).equal(evaluated);
@@ -143,7 +143,7 @@ TEST(GruClassifierTest, EachDropoutCanBeLeftOut) {
 }
 
 TEST(GruClassifierTest, GradientsReachEveryParameter) {
-  const auto net = make_net();
+  const auto net = gru_net();
   net->train();
   const Batch batch = reviews().batch(iota(12));
   net->forward(batch.inputs[0], batch.mask).square().sum().backward();

@@ -10,7 +10,7 @@
 namespace diffmask {
 namespace {
 
-torch::nn::Sequential make_net() {
+torch::nn::Sequential layers() {
   return torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4));
 }
 
@@ -29,7 +29,7 @@ bool same(const std::map<std::string, at::Tensor>& a, const std::map<std::string
 
 TEST(WeightsTest, LoadsWhatItSaved) {
   const TemporaryFolder folder;
-  auto saved = make_net(), loaded = make_net();
+  auto saved = layers(), loaded = layers();
   saved->forward(at::arange(15.0).view({5, 3}));  // moves the buffers
   save_weights(*saved, folder / "a.safetensors");
   EXPECT_FALSE(same(copies(saved), copies(loaded)));
@@ -41,11 +41,11 @@ TEST(WeightsTest, LoadsWhatItSaved) {
 
 TEST(WeightsTest, RefusesAnotherModulesFileAndLeavesTheModule) {
   const TemporaryFolder folder;
-  auto net = make_net();
+  auto net = layers();
   const auto before = copies(net);
   const auto load = [&](const std::function<void(std::map<std::string, at::Tensor>&)>& edit) {
     return [&, edit] {
-      auto tensors = copies(make_net());
+      auto tensors = copies(layers());
       edit(tensors);
       save_safetensors(folder / "a", tensors);
       load_weights(*net, folder / "a");

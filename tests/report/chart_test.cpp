@@ -9,12 +9,12 @@
 namespace diffmask {
 namespace {
 
-Chart example() {
+Chart example_chart() {
   return {"cost", "masked", "F1", {{"ours", {{0.0, 0.5}, {0.4, 0.3}}}, {"random", {{0.2, 0.1}}}}};
 }
 
 TEST(ChartTest, PlacesPointsBetweenTheirExtremes) {
-  const std::string svg = svg_chart(example(), 414, 280);  // a plot of 200 by 200 at (64, 32)
+  const std::string svg = svg_chart(example_chart(), 414, 280);  // a plot of 200 by 200 at (64, 32)
   EXPECT_NE(svg.find("cx=\"64.0\" cy=\"32.0\""), std::string::npos) << "(0, 0.5): top left";
   EXPECT_NE(svg.find("cx=\"264.0\" cy=\"132.0\""), std::string::npos) << "(0.4, 0.3): right";
   EXPECT_NE(svg.find("cx=\"164.0\" cy=\"232.0\""), std::string::npos) << "(0.2, 0.1): bottom";
@@ -23,7 +23,7 @@ TEST(ChartTest, PlacesPointsBetweenTheirExtremes) {
 }
 
 TEST(ChartTest, MarksRoundNumbers) {
-  const std::string svg = svg_chart(example());
+  const std::string svg = svg_chart(example_chart());
   for (const char* tick : {">0<", ">0.1<", ">0.2<", ">0.3<", ">0.4<", ">0.5<"}) {
     EXPECT_NE(svg.find(tick), std::string::npos) << tick;
   }
@@ -52,8 +52,8 @@ TEST(ChartTest, RefusesBadInput) {
       {"no point", make({"t", "x", "y", {{"a", {}}}}), "curves"},
       {"NaN", make({"t", "x", "y", {{"a", {{NAN, 0}}}}}), "curve 'a' has to be of finite points"},
       {"infinity", make({"t", "x", "y", {{"a", {{0, INFINITY}}}}}), "curve 'a'"},
-      {"narrow", make(example(), 100), "width has to be > 214, but got 100"},
-      {"low", make(example(), 640, 80), "height has to be > 80, but got 80"},
+      {"narrow", make(example_chart(), 100), "width has to be > 214, but got 100"},
+      {"low", make(example_chart(), 640, 80), "height has to be > 80, but got 80"},
   });
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-Heatmap example() {
+Heatmap example_heatmap() {
   return {"review 17",
           {"a", "fine", "film"},
           {"low", "high"},
@@ -56,17 +56,17 @@ TEST(HeatmapTest, IsOneExampleWithoutItsPadding) {
 }
 
 TEST(TerminalHeatmapTest, PrintsDigitsWithoutColour) {
-  EXPECT_EQ(terminal_heatmap(example(), /*colour=*/false),
+  EXPECT_EQ(terminal_heatmap(example_heatmap(), /*colour=*/false),
             "review 17\n"
             "      a fine film \n"
             "low   0 9    9    \n"
             "high  5 2    0    \n");
-  Heatmap rude = example();
+  Heatmap rude = example_heatmap();
   rude.title = "\033[2J\n";
   EXPECT_EQ(terminal_heatmap(rude, false).substr(0, 7), "?[2J?\n ");
   rude.title = "\xff";
   EXPECT_NE(json_report({rude}).find("\ufffd"), std::string::npos);
-  Heatmap map = example();
+  Heatmap map = example_heatmap();
   map.high = 2;
   map.scores[0][0] = NAN;
   EXPECT_EQ(terminal_heatmap(map, false),
@@ -77,7 +77,7 @@ TEST(TerminalHeatmapTest, PrintsDigitsWithoutColour) {
 }
 
 TEST(TerminalHeatmapTest, ColoursCellsAsWideAsTheWords) {
-  const std::string text = terminal_heatmap(example(), /*colour=*/true);
+  const std::string text = terminal_heatmap(example_heatmap(), /*colour=*/true);
   EXPECT_NE(text.find("      a fine film \nlow   \033[48;2;238;243;250m \033[0m "
                       "\033[48;2;8;58;130m    \033[0m \033[48;2;8;58;130m    \033[0m \n"),
             std::string::npos)
@@ -109,7 +109,7 @@ TEST(TerminalHeatmapTest, CountsColumnsNotBytes) {
 }
 
 TEST(SvgHeatmapTest, HasACellForEachScore) {
-  const std::string svg = svg_heatmap(example());
+  const std::string svg = svg_heatmap(example_heatmap());
   EXPECT_EQ(expect_nested(svg), (std::set<std::string>{"svg", "text", "rect", "title"}));
   EXPECT_EQ(count(svg, "<title>"), 6);
   for (const std::string cell : {"a at low: 0.000", "a at high: 0.500", "fine at high: 0.250",
@@ -152,7 +152,8 @@ TEST(ReportTest, EscapesAllText) {
 }
 
 TEST(ReportTest, HtmlNeedsNothingBesideItself) {
-  const std::string html = html_report("Reviews", "What is needed.", {example(), example()});
+  const std::string html =
+      html_report("Reviews", "What is needed.", {example_heatmap(), example_heatmap()});
   EXPECT_TRUE(html.starts_with("<!DOCTYPE html>\n"));
   EXPECT_EQ(expect_nested(html),
             (std::set<std::string>{"html", "head", "title", "style", "body", "h1", "h2", "p",
@@ -170,7 +171,7 @@ TEST(ReportTest, HtmlNeedsNothingBesideItself) {
 
 TEST(ReportTest, JsonReadsBack) {
   const Heatmap bad = hostile();
-  const json report = json::parse(json_report({example(), bad}));
+  const json report = json::parse(json_report({example_heatmap(), bad}));
   ASSERT_EQ(report.size(), 2u);
   EXPECT_EQ(report[0], (json{{"title", "review 17"},
                              {"positions", {"a", "fine", "film"}},
@@ -187,7 +188,7 @@ TEST(ReportTest, JsonReadsBack) {
 TEST(ReportTest, RefusesBadInput) {
   const auto every = [](const std::string& name, const std::function<void(Heatmap&)>& change,
                         const std::string& message) {
-    Heatmap map = example();
+    Heatmap map = example_heatmap();
     change(map);
     return std::vector<BadInput>{
         {name + ", terminal", [=] { terminal_heatmap(map, false); }, message},

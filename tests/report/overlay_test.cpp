@@ -12,7 +12,7 @@ namespace diffmask {
 namespace {
 
 // 4 x 6 cells of grey, six patches of 2 x 2 in two rows of three, two depths.
-Overlay example() {
+Overlay example_overlay() {
   at::Tensor image = at::zeros({1, 4, 6});
   image[0][1].narrow(0, 2, 3).fill_(1);
   image[0][3][5] = 0.5;
@@ -48,21 +48,21 @@ TEST(OverlayTest, IsOneExampleOfAnAttribution) {
 }
 
 TEST(OverlayTest, ShowsTheCells) {
-  const std::string svg = svg_overlay(example());
+  const std::string svg = svg_overlay(example_overlay());
   EXPECT_EQ(count(svg, "<rect width=\"6\" height=\"4\" fill=\"#000000\"/>"), 1);
   EXPECT_EQ(count(svg, "<rect x=\"2\" y=\"1\" width=\"3\" height=\"1\" fill=\"#ffffff\"/>"), 1);
   EXPECT_EQ(count(svg, "<rect x=\"5\" y=\"3\" width=\"1\" height=\"1\" fill=\"#808080\"/>"), 1);
   EXPECT_EQ(count(svg, "height=\"1\""), 2) << "black cells are the ground's";
   EXPECT_EQ(count(svg, "<use href=\"#image0\"/>"), 3) << "as it is, and at each depth";
 
-  Overlay colour = example();
+  Overlay colour = example_overlay();
   colour.image = at::tensor({1.0, 2.0, 0.2, -1.0, 0.0, 1.0}).view({3, 1, 2});
   EXPECT_EQ(count(svg_overlay(colour), "#ff3300"), 1);
   EXPECT_EQ(count(svg_overlay(colour), "#ff00ff"), 1) << "values beyond [0, 1] are clamped";
 }
 
 TEST(OverlayTest, LaysAVeilOverEachPatchOfEachDepth) {
-  Overlay row = example();
+  Overlay row = example_overlay();
   row.scores[5][1] = NAN;
   const std::string svg = svg_overlay(row);
   EXPECT_EQ(expect_nested(svg),
@@ -80,7 +80,8 @@ TEST(OverlayTest, LaysAVeilOverEachPatchOfEachDepth) {
 }
 
 TEST(OverlayTest, PageNeedsNothingBesideItself) {
-  const std::string html = html_overlays("Coats", "What is needed.", {example(), example()});
+  const std::string html =
+      html_overlays("Coats", "What is needed.", {example_overlay(), example_overlay()});
   EXPECT_TRUE(html.starts_with("<!DOCTYPE html>\n"));
   expect_nested(html);
   EXPECT_EQ(count(html, "<section>\n<h2>coat 3</h2>\n<svg "), 2);
@@ -96,7 +97,7 @@ TEST(OverlayTest, PageNeedsNothingBesideItself) {
 
 TEST(OverlayTest, EscapesAllText) {
   const std::string text = "<script>alert(1)</script>\"&'\x01";
-  Overlay row = example();
+  Overlay row = example_overlay();
   row.title = text;
   row.depths = {text, "</title>"};
   for (const std::string& markup : {svg_overlay(row), html_overlays(text, text, {row})}) {
@@ -109,7 +110,7 @@ TEST(OverlayTest, EscapesAllText) {
 TEST(OverlayTest, RefusesBadInput) {
   const auto with = [](const std::function<void(Overlay&)>& change) {
     return [change] {
-      Overlay row = example();
+      Overlay row = example_overlay();
       change(row);
       html_overlays("", "", {row});
     };
@@ -131,7 +132,7 @@ TEST(OverlayTest, RefusesBadInput) {
        "row.columns has to be a divisor of the number of patches, 6, but got 4"},
       {"no columns", with([](Overlay& r) { r.columns = 0; }), "but got 0"},
       {"range", with([](Overlay& r) { r.low = 1; }), "row.low has to be < row.high = 1, but got 1"},
-      {"width", [] { svg_overlay(example(), 0, 0); }, "width has to be >= 1, but got 0"},
+      {"width", [] { svg_overlay(example_overlay(), 0, 0); }, "width has to be >= 1, but got 0"},
   });
 }
 
