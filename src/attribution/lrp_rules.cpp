@@ -109,14 +109,20 @@ Tensors proportional(const Operation& operation, const at::Tensor& given, double
   return result;
 }
 
-// A sum with a constant: the constant's share is lost, or goes to the one input.
+// A sum's shares for a constant and for epsilon are lost, or go to its terms alike.
 Tensors linear(const Operation& operation, const at::Tensor& given, const LrpOptions& options) {
   const std::string& name = operation.step.operation;
   const bool adds = name == "aten::add" || name == "aten::sub" || name == "aten::rsub";
-  if (options.rest == LrpOptions::Rest::spread && adds && operation.varying.size() == 1) {
-    return {reduced(given, operation.varying[0])};
+  const bool spreads = options.rest == LrpOptions::Rest::spread && adds;
+  if (spreads && operation.varying.size() == 1) return {reduced(given, operation.varying[0])};
+  Tensors shares = proportional(operation, given, options.epsilon);
+  if (!spreads) return shares;
+  const at::Tensor y = operation.outputs[0].detach();
+  const at::Tensor lost = given * (1 - y / stabilised(y, options.epsilon)) / 2;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    shares[i] = shares[i] + reduced(lost, operation.varying[i]);
   }
-  return proportional(operation, given, options.epsilon);
+  return shares;
 }
 
 // w x + b of which several parts are explained: an equal share to each factor of the product.

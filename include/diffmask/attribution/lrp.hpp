@@ -24,9 +24,9 @@
 /// each explained operand gets an equal part.
 ///
 /// The rule of log softmax is softmax's: y_k linearised at x, x_i dy_k/dx_i R_k / y_k with
-/// dy_k/dx_i = 1[i = k] - s_i. Since y_k = x_k - sum_i s_i x_i - H(s), it leaves the entropy H,
-/// which is rest like a bias; and a difference of two log-probabilities has the relevance of the
-/// logits' own.
+/// dy_k/dx_i = 1[i = k] - s_i, s = exp(y). Since y_k = x_k - sum_i s_i x_i - H(s), it leaves the
+/// entropy H, which is rest like a bias; and a difference of two log-probabilities has the
+/// relevance of the logits' own.
 ///
 /// The parts of recurrent operators, packed or not, are those of src/model/recurrent.hpp: entries
 /// for operators with weights, or for "aten::sigmoid", reach the gates' own. An entry for the
@@ -92,8 +92,9 @@ struct LrpOptions {
   std::vector<LrpEntry> rules = {};  ///< the first that fits; then epsilon
   double epsilon = 1e-6;             ///< of rules that are not chosen by the table; > 0
 
-  /// What becomes of the share of biases, other constants and what softmax does not hand on: it is
-  /// lost, as published, or spread evenly over the inputs, so that relevance is conserved.
+  /// What becomes of the share of biases, other constants, epsilon (of weights and of sums x + y)
+  /// and what softmax and its logarithm do not hand on: it is lost, as published, or spread evenly
+  /// over the inputs, so that relevance is conserved.
   enum class Rest { lost, spread };
   Rest rest = Rest::lost;
 };
