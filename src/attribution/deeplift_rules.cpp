@@ -41,8 +41,10 @@ at::Tensor total(const at::Tensor& means, int64_t dim) {
   return means.sum(dim, true).clamp_min(std::numeric_limits<float>::min());
 }
 
-// Both are what the Rescale rule gives for softmax and its logarithm taken apart into exponentials
-// and their sum: with L the logarithmic mean, d lse = sum_j L_j dx_j / sum_j L_j.
+// p = exp(x - l), l = log sum_j exp(x_j): by Rescale, dp = L (dx - dl), with L the logarithmic mean
+// of p and p0; and since p sums to 1 at both, sum_j dp_j = 0, so that
+//
+//     dl = sum_j L_j dx_j / sum_j L_j
 at::Tensor softmax(const at::Tensor& p, const at::Tensor& p0, const at::Tensor& given,
                    int64_t dim) {
   const at::Tensor mean = logarithmic_mean(p, p0), weighted = mean * given;
@@ -159,7 +161,10 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
     case Kind::linear:
     case Kind::batch_norm:
       return operation.gradients(given);
-    case Kind::affine:
+    case Kind::affine:  // its gradient is a polynomial, of one degree less than it has factors
+      return single
+                 ? operation.gradients(given)
+                 : mean_gradient(d, given, static_cast<int>(factors_of(operation).count + 1) / 2);
     case Kind::product:
       return single ? operation.gradients(given) : mean_gradient(d, given, 1);
     case Kind::elementwise: {

@@ -109,18 +109,30 @@ Tensors proportional(const Operation& operation, const at::Tensor& given, double
   return result;
 }
 
-// A sum with a constant: the constant's share is lost, or goes to the one input.
+// A sum's shares for a constant and for epsilon are lost, or go to its terms alike.
 Tensors linear(const Operation& operation, const at::Tensor& given, const LrpOptions& options) {
   const std::string& name = operation.step.operation;
   const bool adds = name == "aten::add" || name == "aten::sub" || name == "aten::rsub";
-  if (options.rest == LrpOptions::Rest::spread && adds && operation.varying.size() == 1) {
-    return {reduced(given, operation.varying[0])};
+  const bool spreads = options.rest == LrpOptions::Rest::spread && adds;
+  if (spreads && operation.varying.size() == 1) return {reduced(given, operation.varying[0])};
+  Tensors shares = proportional(operation, given, options.epsilon);
+  if (!spreads) return shares;
+  const at::Tensor y = operation.outputs[0].detach();
+  const at::Tensor lost = given * (1 - y / stabilised(y, options.epsilon)) / 2;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    shares[i] = shares[i] + reduced(lost, operation.varying[i]);
   }
-  return proportional(operation, given, options.epsilon);
+  return shares;
 }
 
-Tensors halves(Tensors shares) {
-  for (at::Tensor& share : shares) share = share / 2;
+// w x + b of which several parts are explained: an equal share to each factor of the product.
+Tensors factors(const Operation& operation, const at::Tensor& given, double epsilon) {
+  const Factors factors = factors_of(operation);
+  Tensors shares = proportional(operation, given, epsilon);
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const bool is_bias = factors.bias.defined() && operation.varying[i].is_same(factors.bias);
+    if (!is_bias) shares[i] = shares[i] / factors.count;
+  }
   return shares;
 }
 
@@ -134,13 +146,30 @@ Tensors product(const Operation& operation, const at::Tensor& given) {
   return result;
 }
 
+// The share of x in what was given, with the rest spread over what is not masked.
+at::Tensor with_rest(const at::Tensor& share, const at::Tensor& given, const at::Tensor& masked,
+                     int64_t dim, LrpOptions::Rest rest) {
+  const at::Tensor result = share.masked_fill(masked, 0);
+  if (rest == LrpOptions::Rest::lost) return result;
+  const at::Tensor seen = masked.logical_not().to(share.scalar_type());
+  return result + seen * (given - result).sum(dim, true) / seen.sum(dim, true);
+}
+
 at::Tensor softmax(const at::Tensor& x, const at::Tensor& s, const at::Tensor& given, int64_t dim,
                    LrpOptions::Rest rest) {
-  const at::Tensor sum = given.sum(dim, true), masked = s == 0;
-  const at::Tensor result = (x.masked_fill(masked, 0) * (given - s * sum)).masked_fill(masked, 0);
-  if (rest == LrpOptions::Rest::lost) return result;
-  const at::Tensor seen = masked.logical_not().to(s.scalar_type());
-  return result + seen * (sum - result.sum(dim, true)) / seen.sum(dim, true);
+  const at::Tensor masked = s == 0;
+  const at::Tensor share = x.masked_fill(masked, 0) * (given - s * given.sum(dim, true));
+  return with_rest(share, given, masked, dim, rest);
+}
+
+// y_k = x_k - l, l = log sum_j exp(x_j), dl/dx = s: x_i sum_k (1[i = k] - s_i) R_k / y_k.
+at::Tensor log_softmax(const at::Tensor& x, const at::Tensor& y, const at::Tensor& given,
+                       int64_t dim, const LrpOptions& options) {
+  const at::Tensor masked = x == -std::numeric_limits<double>::infinity();
+  const at::Tensor seen = given.masked_fill(masked, 0);
+  const at::Tensor each = seen / stabilised(y.masked_fill(masked, 0), options.epsilon);
+  const at::Tensor share = x.masked_fill(masked, 0) * (each - y.exp() * each.sum(dim, true));
+  return with_rest(share, seen, masked, dim, options.rest);
 }
 
 // o = s v, s = softmax(z), z = scale q k' + mask.
@@ -206,7 +235,7 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
     case Kind::linear:
       return linear(operation, given[0], options);
     case Kind::affine:
-      return halves(proportional(operation, given[0], options.epsilon));
+      return factors(operation, given[0], options.epsilon);
     case Kind::product:
       return product(operation, given[0]);
     case Kind::quotient:
@@ -222,6 +251,8 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
       return {softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
                       operation.inputs[1].toInt(), options.rest)};
     case Kind::log_softmax:
+      return {log_softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
+                          operation.inputs[1].toInt(), options)};
     case Kind::attention:
     case Kind::unknown:
       break;

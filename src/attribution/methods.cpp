@@ -45,7 +45,8 @@ const std::vector<Method>& methods() {
        [](Model model, AttributionOptions options, const MethodSettings&) {
          return std::make_unique<Lrp>(std::move(model), std::move(options),
                                       LrpOptions{.rest = LrpOptions::Rest::spread});
-       }},
+       },
+       /*one_walk=*/true},
       plain<LeaveOneOut>("leave_one_out"),
       {"exact_search",
        [](Model model, AttributionOptions options, const MethodSettings& own) {

@@ -94,6 +94,8 @@ std::unordered_map<std::string, Kind> make_table() {
                    "unfold",
                    "tril",
                    "triu",
+                   "_pack_padded_sequence",
+                   "_pad_packed_sequence",
                    "identity"});
   add(Kind::linear,
       {"add", "sub", "rsub", "sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d", "avg_pool3d",
@@ -101,7 +103,7 @@ std::unordered_map<std::string, Kind> make_table() {
        "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d", "index_add", "scatter_add",
        "col2im"});
   add(Kind::affine, {"linear", "addmm", "baddbmm", "addbmm", "addmv", "mm", "bmm", "matmul", "mv",
-                     "dot", "conv1d", "conv2d", "conv3d", "convolution", "_convolution",
+                     "dot", "einsum", "conv1d", "conv2d", "conv3d", "convolution", "_convolution",
                      "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"});
   add(Kind::product, {"mul", "multiply", "bilinear"});
   add(Kind::quotient, {"div", "divide", "true_divide"});
@@ -129,18 +131,29 @@ std::unordered_map<std::string, Kind> make_table() {
   return table;
 }
 
-// Where the input, the weights and the bias of an affine operator are.
+// Where the input, the weights and the bias of an affine operator are; einsum's in its list.
 struct Places {
   size_t x, w;
   std::optional<size_t> b;
 };
 
-Places places_of(const std::string& operation, const Stack& inputs) {
-  if (operation == "aten::addmm" || operation == "aten::baddbmm" || operation == "aten::addbmm" ||
-      operation == "aten::addmv") {
+bool is_listed(const Operation& operation) { return operation.step.operation == "aten::einsum"; }
+
+// The inputs that places count.
+c10::ArrayRef<c10::IValue> operands(const Operation& operation) {
+  if (is_listed(operation)) return operation.inputs[1].toListRef();
+  return operation.inputs;
+}
+
+Places places_of(const Operation& operation) {
+  const std::string& name = operation.step.operation;
+  if (name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::addbmm" ||
+      name == "aten::addmv") {
     return {1, 2, 0};
   }
-  const bool has_bias = inputs.size() > 2 && (inputs[2].isTensor() || inputs[2].isNone());
+  const auto inputs = operands(operation);
+  const bool has_bias =
+      !is_listed(operation) && inputs.size() > 2 && (inputs[2].isTensor() || inputs[2].isNone());
   return {0, 1, has_bias ? std::optional<size_t>(2) : std::nullopt};
 }
 
@@ -162,25 +175,48 @@ at::Tensor reduced(const at::Tensor& amount, const at::Tensor& like) {
   return amount.sizes() == like.sizes() ? amount : at::sum_to(amount, like.sizes());
 }
 
+Factors factors_of(const Operation& operation) {
+  Factors factors;
+  const auto inputs = operands(operation);
+  const std::optional<size_t> b = places_of(operation).b;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!is_varying(operation, inputs[i])) continue;
+    if (b && i == *b) {
+      factors.bias = inputs[i].toTensor();
+    } else {
+      ++factors.count;
+    }
+  }
+  return factors;
+}
+
 std::optional<Affine> Affine::of(const Operation& operation) {
   if (kind_of(operation) != Kind::affine || operation.varying.size() != 1 || operation.repeated) {
     return {};
   }
+  const auto inputs = operands(operation);
+  if (is_listed(operation) && inputs.size() != 2) return {};
   Affine affine;
   affine.operation_ = &operation;
-  const Places places = places_of(operation.step.operation, operation.inputs);
+  const Places places = places_of(operation);
   affine.x_ = places.x;
   affine.w_ = places.w;
-  if (places.b && operation.inputs[*places.b].isTensor()) affine.b_ = places.b;
-  if (is_varying(operation, operation.inputs[places.w])) std::swap(affine.x_, affine.w_);
-  if (!is_varying(operation, operation.inputs[affine.x_])) return {};
+  if (places.b && inputs[*places.b].isTensor()) affine.b_ = places.b;
+  if (is_varying(operation, inputs[places.w])) std::swap(affine.x_, affine.w_);
+  if (!is_varying(operation, inputs[affine.x_])) return {};
   return affine;
 }
+
+const at::Tensor& Affine::w() const { return operands(*operation_)[w_].toTensor(); }
 
 at::Tensor Affine::b() const { return b_ ? operation_->inputs[*b_].toTensor() : at::Tensor(); }
 
 Stack Affine::stack(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
   Stack stack = operation_->inputs;
+  if (is_listed(*operation_)) {
+    stack[1] = x_ < w_ ? c10::List<at::Tensor>({x, w}) : c10::List<at::Tensor>({w, x});
+    return stack;
+  }
   stack[x_] = x;
   stack[w_] = w;
   if (b_) stack[*b_] = b.defined() ? b : at::zeros_like(this->b());

@@ -30,6 +30,13 @@ OperatorKind kind_of(const Operation& operation);
 /// sum_to_size where the shapes differ: what was broadcast gets the sum.
 at::Tensor reduced(const at::Tensor& amount, const at::Tensor& like);
 
+/// What is explained of an affine operation w x + b, or einsum of any number of operands.
+struct Factors {
+  int64_t count = 0;     ///< the factors of the product, each as often as it is one
+  at::Tensor bias = {};  ///< the bias, undefined where it is not explained
+};
+Factors factors_of(const Operation& operation);
+
 /// An operation y = w x + b, of which only x is explained.
 class Affine {
  public:
@@ -37,7 +44,7 @@ class Affine {
   static std::optional<Affine> of(const Operation& operation);
 
   const at::Tensor& x() const { return operation_->varying[0]; }
-  const at::Tensor& w() const { return operation_->inputs[w_].toTensor(); }
+  const at::Tensor& w() const;
   /// Undefined where there is none.
   at::Tensor b() const;
 

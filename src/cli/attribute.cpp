@@ -22,6 +22,26 @@ Target target_of(const at::Tensor& output, int64_t index) {
   return one_number ? Target(target::scalar) : Target(target::predicted);
 }
 
+// What one attribution explains: sites of the same positions, where that is one walk for all of
+// them; else each alone, so that what is drawn at a site does not depend on the others.
+std::vector<std::vector<std::string>> groups_of(const Recording& recording,
+                                                const std::vector<std::string>& sites,
+                                                const Method& method) {
+  std::vector<std::vector<std::string>> groups;
+  std::map<std::vector<int64_t>, size_t> known;  // by the mask's shape
+  for (const std::string& site : sites) {
+    const at::Tensor& state = recording.state(site);
+    const auto shape = everywhere(positions_of(state), state).sizes().vec();
+    const auto [found, is_new] = known.try_emplace(shape, groups.size());
+    if (is_new || !method.one_walk) {
+      groups.push_back({site});
+    } else {
+      groups[found->second].push_back(site);
+    }
+  }
+  return groups;
+}
+
 }  // namespace
 
 Fill fill_of(const std::string& baseline, uint64_t seed) {
@@ -60,31 +80,44 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
   const Recording recording = model->record(inputs, sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
-  nlohmann::json rows = nlohmann::json::array();
+  std::map<std::string, nlohmann::json> row_of;
   int64_t passes = 0;
-  for (const std::string& site : sites) {
-    const at::Tensor& state = recording.state(site);
+  for (const std::vector<std::string>& group : groups_of(recording, sites, chosen)) {
     AttributionOptions common;
-    common.sites = {site};
-    common.positions = {positions_of(state)};
+    common.sites = group;
+    for (const std::string& site : group) {
+      common.positions.push_back(positions_of(recording.state(site)));
+    }
     common.target = target_of(recording.output(), options.target);
     common.fill = fill_of(options.baseline, options.seed);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
-    const Attribution result = chosen.make(model, common, settings)
-                                   ->attribute(batch_at(inputs, file, state, common.positions[0]));
+    const Batch batch =
+        batch_at(inputs, file, recording.state(group.front()), common.positions.front());
+    const Attribution result = chosen.make(model, common, settings)->attribute(batch);
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);
-    at::Tensor scores = options.features ? result.features[0] : result.scores.select(2, 0);
-    if (state.dim() == 4 && !options.features) {
-      scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
+    for (size_t depth = 0; depth < group.size(); ++depth) {
+      const auto column = static_cast<int64_t>(depth);
+      const at::Tensor& state = recording.state(group[depth]);
+      at::Tensor scores =
+          options.features ? result.features[depth] : result.scores.select(2, column);
+      if (state.dim() == 4 && !options.features) {
+        scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
+      }
+      nlohmann::json row{{"name", group[depth]}, {"shape", scores.sizes().vec()}};
+      if (result.gap.defined()) {
+        row["largest_gap"] = result.gap.select(1, column).abs().max().item<double>();
+      }
+      if (result.proven.defined()) {
+        row["proven"] = result.proven.select(1, column).sum().item<int64_t>();
+      }
+      row_of.emplace(group[depth], std::move(row));
+      tensors.emplace(group[depth], std::move(scores));
     }
-    nlohmann::json row{{"name", site}, {"shape", scores.sizes().vec()}};
-    if (result.gap.defined()) row["largest_gap"] = result.gap.abs().max().item<double>();
-    if (result.proven.defined()) row["proven"] = result.proven.sum().item<int64_t>();
-    rows.push_back(std::move(row));
-    tensors.emplace(site, std::move(scores));
     passes += result.passes;
   }
+  nlohmann::json rows = nlohmann::json::array();
+  for (const std::string& site : sites) rows.push_back(row_of.at(site));
   save_safetensors(options.out, tensors, {{"method", options.method}});
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
   return {{"method", options.method},

@@ -1,8 +1,7 @@
 #include "model/tape.hpp"
 
-#include <unordered_set>
-
 #include "diffmask/core/error.hpp"
+#include "model/recurrent.hpp"
 
 namespace diffmask {
 namespace {
@@ -91,15 +90,14 @@ Operation Operation::at(const std::vector<at::Tensor>& others) const {
 }
 
 Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots)
-    : graph_(graph), values_(graph.constants), made_(graph.steps.size()) {
+    : output_(graph.output), values_(graph.constants) {
   graph.check(inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
     values_[static_cast<size_t>(graph.inputs[i])] = inputs[i].detach();
   }
-  std::vector<bool> needed(values_.size(), false), is_root(needed), runs(graph.steps.size(), false);
+  std::vector<bool> needed(values_.size(), false), runs(graph.steps.size(), false);
   needed[static_cast<size_t>(graph.output)] = true;
-  for (const Slot root : roots)
-    needed[static_cast<size_t>(root)] = is_root[static_cast<size_t>(root)] = true;
+  for (const Slot root : roots) needed[static_cast<size_t>(root)] = true;
   for (size_t i = graph.steps.size(); i-- > 0;) {
     const Step& step = graph.steps[i];
     runs[i] = std::any_of(step.outputs.begin(), step.outputs.end(),
@@ -108,28 +106,45 @@ Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Sl
     for (const Slot slot : step.inputs) needed[static_cast<size_t>(slot)] = true;
   }
   const at::AutoGradMode with_gradients(true);
+  const std::unordered_set<Slot> starts(roots.begin(), roots.end());
   for (size_t i = 0; i < graph.steps.size(); ++i) {
     if (!runs[i]) continue;
     const Step& step = graph.steps[i];
-    Stack stack;
-    for (const Slot slot : step.inputs) stack.push_back(value(slot));
-    step.run(stack);
-    for (size_t k = 0; k < step.outputs.size(); ++k) {
-      const bool root = is_root[static_cast<size_t>(step.outputs[k])];
-      const auto own = [&](const at::Tensor& tensor) {
-        const bool starts = root && tensor.defined() && at::isFloatingType(tensor.scalar_type());
-        if (!starts && !is_explained(tensor)) return tensor;
-        const at::Tensor leaf = leaf_of(tensor);
-        if (!is_explained(tensor)) return leaf;
-        made_[i].push_back({tensor, leaf});
-        maker_[leaf.unsafeGetTensorImpl()] = i;
-        return leaf;
-      };
-      values_[static_cast<size_t>(step.outputs[k])] =
-          holds_others(step) ? stack[k] : map_tensors(stack[k], own);
+    if (!is_recurrent(step)) {
+      run(step, starts);
+      continue;
     }
+    for (const Step& part : unrolled(step, inputs_of(step), values_)) run(part, starts);
   }
-  require(value(graph.output).isTensor(), "output", "a tensor", value(graph.output).tagKind());
+  require(value(output_).isTensor(), "output", "a tensor", value(output_).tagKind());
+}
+
+Stack Tape::inputs_of(const Step& step) const {
+  Stack stack;
+  for (const Slot slot : step.inputs) stack.push_back(value(slot));
+  return stack;
+}
+
+void Tape::run(const Step& step, const std::unordered_set<Slot>& roots) {
+  Stack stack = inputs_of(step);
+  step.run(stack);
+  std::vector<Made> made;
+  for (size_t k = 0; k < step.outputs.size(); ++k) {
+    const bool root = roots.contains(step.outputs[k]);
+    const auto own = [&](const at::Tensor& tensor) {
+      const bool starts = root && tensor.defined() && at::isFloatingType(tensor.scalar_type());
+      if (!starts && !is_explained(tensor)) return tensor;
+      const at::Tensor leaf = leaf_of(tensor);
+      if (!is_explained(tensor)) return leaf;
+      made.push_back({tensor, leaf});
+      maker_[leaf.unsafeGetTensorImpl()] = steps_.size();
+      return leaf;
+    };
+    values_[static_cast<size_t>(step.outputs[k])] =
+        holds_others(step) ? stack[k] : map_tensors(stack[k], own);
+  }
+  steps_.push_back(step);
+  made_.push_back(std::move(made));
 }
 
 Stack Tape::resume(Slot site, const at::Tensor& state) const {
@@ -138,11 +153,8 @@ Stack Tape::resume(Slot site, const at::Tensor& state) const {
   values[static_cast<size_t>(site)] = state;
   std::vector<bool> changed(values_.size(), false);
   changed[static_cast<size_t>(site)] = true;
-  for (size_t i = 0; i < graph_.steps.size(); ++i) {
-    const Step& step = graph_.steps[i];
-    // What the original pass did not run has no value, and is not needed here either.
-    if (value(step.outputs[0]).isNone() ||
-        std::none_of(step.inputs.begin(), step.inputs.end(),
+  for (const Step& step : steps_) {
+    if (std::none_of(step.inputs.begin(), step.inputs.end(),
                      [&](Slot slot) { return changed[static_cast<size_t>(slot)]; })) {
       continue;
     }
@@ -182,7 +194,7 @@ class Arrived {
 }  // namespace
 
 Operation Tape::operation(size_t i, const Filter& wanted) const {
-  const Step& step = graph_.steps[i];
+  const Step& step = steps_[i];
   Operation result{step, {}, {}, false, {}};
   for (const Made& made : made_[i]) result.outputs.push_back(made.output);
   Stack interesting;
@@ -211,8 +223,8 @@ std::vector<at::Tensor> Tape::walk(const at::Tensor& seed, const std::vector<Slo
   Arrived arrived;
   arrived.add(output(), seed);
   std::unordered_set<Slot> kept(sites.begin(), sites.end());
-  for (size_t i = graph_.steps.size(); i-- > 0;) {
-    const Step& step = graph_.steps[i];
+  for (size_t i = steps_.size(); i-- > 0;) {
+    const Step& step = steps_[i];
     if (made_[i].empty()) continue;
     const bool keep = std::any_of(step.outputs.begin(), step.outputs.end(),
                                   [&](Slot slot) { return kept.contains(slot); });

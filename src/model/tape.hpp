@@ -5,10 +5,12 @@
 ///     forward    y = op(x), each x a leaf of its own, so that every operator's graph stands alone
 ///     backward   what arrives at y is turned by a rule into what x is given, and added up there
 ///
+/// Recurrent operators are run in their parts (model/recurrent.hpp).
 /// With the rule "op's own gradient" that is backpropagation; DeepLIFT and LRP are other rules.
 /// Private, as it needs LibTorch's IValue.
 
 #include <optional>
+#include <unordered_set>
 
 #include "model/program_graph.hpp"
 
@@ -47,8 +49,8 @@ class Tape {
   Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots);
 
   const c10::IValue& value(Slot slot) const { return values_[static_cast<size_t>(slot)]; }
-  Slot output_slot() const { return graph_.output; }
-  const at::Tensor& output() const { return value(graph_.output).toTensor(); }
+  Slot output_slot() const { return output_; }
+  const at::Tensor& output() const { return value(output_).toTensor(); }
 
   /// The pass with another state at a site: values by slot, None where they stay what they are.
   Stack resume(Slot site, const at::Tensor& state) const;
@@ -73,14 +75,17 @@ class Tape {
   std::optional<Operation> maker(const at::Tensor& tensor, const Filter& wanted) const;
 
  private:
+  Stack inputs_of(const Step& step) const;
+  void run(const Step& step, const std::unordered_set<Slot>& roots);
   Operation operation(size_t step, const Filter& wanted) const;
 
-  const ProgramGraph& graph_;
+  Slot output_;
   // An output with its step's graph, and the leaf that later steps read in its place.
   struct Made {
     at::Tensor output, leaf;
   };
-  Stack values_;
+  Stack values_;                                              // by slot
+  std::vector<Step> steps_;                                   // that ran
   std::vector<std::vector<Made>> made_;                       // by step
   std::unordered_map<const c10::TensorImpl*, size_t> maker_;  // of a leaf: the step
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "diffmask/model/exported.hpp"
 #include "diffmask/model/script.hpp"
 #include "tests/attribution/rule_models.hpp"
 #include "tests/bad_input.hpp"
@@ -51,6 +52,14 @@ std::vector<Net> nets() {
       {"a constant's quotient", [](const at::Tensor& x) { return 1 / (1 + x.exp()); }},
       {"a matrix product",
        [](const at::Tensor& x) { return at::matmul(layer(x, 3), layer(x, 4).transpose(1, 2)); }},
+      {"an einsum with weights",
+       [](const at::Tensor& x) {
+         return at::einsum("btf,fg->btg", {x, random_tensor({kFeatures, 2}, 3)}).tanh();
+       }},
+      {"an einsum of three",
+       [](const at::Tensor& x) {
+         return at::einsum("btf,bsf,btg->bsg", {layer(x, 3), layer(x, 4), x});
+       }},
       {"softmax", [](const at::Tensor& x) { return at::softmax(3 * layer(x, 3), 2); }},
       {"log softmax", [](const at::Tensor& x) { return at::log_softmax(3 * layer(x, 3), 1); }},
       {"masked softmax",
@@ -207,6 +216,30 @@ TEST(DeepLiftTest, AgreesWithCaptum) {
     const Attribution result =
         method.attribute(batch_of(x, image ? x.size(2) * x.size(3) : x.size(1)));
     EXPECT_LE(relative_error(result.features[0], truth.at("deeplift")), 1e-4);
+  }
+}
+
+// The same rules in Python, of models of tests/reference/rules.py: traced, and exported (BERT's
+// attention fused).
+TEST(DeepLiftTest, AgreesWithItsRulesWrittenOut) {
+  SKIP_WITHOUT_REFERENCE();
+  for (const std::string name : {"gru", "lstm", "bert6"}) {
+    const Safetensors truth = load_safetensors(reference_file(name + ".safetensors"));
+    const at::Tensor difference = truth.at("difference");
+    Batch batch = batch_of(truth.at("input0"));
+    if (name == "bert6") batch.inputs.push_back(truth.at("input1"));
+    std::vector<std::string> formats = {name + ".ts"};
+    if (TORCH_VERSION_MAJOR >= 2) formats.push_back(name + ".pt2");
+    for (const std::string& format : formats) {
+      SCOPED_TRACE(format);
+      const auto model = load_program(reference_file(format), {.module_inputs = true});
+      const std::string site = name == "bert6" ? "bert.embeddings" : "layers:input";
+      const DeepLift method(model,
+                            {.sites = {site}, .fill = fill::given({{site, truth.at("baseline")}})});
+      const Attribution result = method.attribute(batch);
+      EXPECT_LE(relative_error(result.features[0], truth.at("deeplift")), 1e-4);
+      EXPECT_LE(relative_error(result.scores.sum({1, 2}), difference), 1e-4);
+    }
   }
 }
 

@@ -62,6 +62,96 @@ TEST(LrpTest, ProductsAreSharedActivationsPassed) {
   expect_near(Lrp(model_of(f), kOneNumber).attribute(batch).scores.flatten(), {3, 3, 5});
 }
 
+// Of x (2, 3, 4).
+Attribution relevance_of(const std::function<at::Tensor(const at::Tensor&)>& f, LrpOptions options,
+                         AttributionOptions common = kOneNumber) {
+  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  return Lrp(model_of(f), std::move(common), std::move(options)).attribute(batch);
+}
+
+TEST(LrpTest, EinsumWithWeightsIsTheLinearMap) {
+  const at::Tensor w = random_tensor({4, 2}, 1);
+  const auto einsum = [&](const at::Tensor& x) {
+    return at::relu(at::einsum("btf,fg->btg", {x, w})).sum({1, 2});
+  };
+  const auto reversed = [&](const at::Tensor& x) {
+    return at::relu(at::einsum("fg,btf->btg", {w, x})).sum({1, 2});
+  };
+  const auto linear = [&](const at::Tensor& x) {
+    return at::relu(at::linear(x, w.t())).sum({1, 2});
+  };
+  for (const LrpRule& rule : {lrp::epsilon(), lrp::gamma(), lrp::alpha_beta(), lrp::flat()}) {
+    const LrpOptions options{.rules = {{.rule = rule}}, .rest = LrpOptions::Rest::spread};
+    const at::Tensor expected = relevance_of(linear, options).features[0];
+    EXPECT_LE(relative_error(relevance_of(einsum, options).features[0], expected), 1e-9);
+    EXPECT_LE(relative_error(relevance_of(reversed, options).features[0], expected), 1e-9);
+  }
+}
+
+// Of x_i x_j w_ij both factors get half, of x_i x_i x_i each a third: in all, the output.
+TEST(LrpTest, EinsumsFactorsShareAlike) {
+  const at::Tensor x = random_tensor({2, 3, 4}, 6), w = random_tensor({3, 3}, 1);
+  const LrpOptions exact{.epsilon = 1e-12};
+  const auto bilinear = [&](const at::Tensor& state) {
+    return at::einsum("bif,bjf,ij->b", {state, at::tanh(state), w});
+  };
+  const at::Tensor of_x = x * at::einsum("bjf,ij->bif", {x.tanh(), w}) / 2,
+                   of_tanh = x.tanh() * at::einsum("bif,ij->bjf", {x, w}) / 2;
+  const Attribution two = relevance_of(bilinear, exact);
+  EXPECT_LE(relative_error(two.features[0], of_x + of_tanh), 1e-9);
+  EXPECT_LE(two.gap.abs().max().item<double>(), 1e-9);
+  const auto cube = [&](const at::Tensor& state) {
+    return at::einsum("bif,bif,bif->b", {state, state, state});
+  };
+  EXPECT_LE(relative_error(relevance_of(cube, exact).features[0], x.pow(3)), 1e-9);
+}
+
+// b + x w, of which all is explained: the bias keeps what is its own.
+TEST(LrpTest, AnExplainedBiasKeepsItsShare) {
+  const auto f = [](const at::Tensor& state) {
+    return at::baddbmm(at::sigmoid(state), state, at::tanh(state).transpose(1, 2).matmul(state))
+        .sum({1, 2});
+  };
+  const Attribution result = relevance_of(f, {.epsilon = 1e-12});
+  EXPECT_LE(result.gap.abs().max().item<double>(), 1e-9);
+}
+
+// log p_c = x_c - l: x_i (1[i = c] - p_i), and the rest is the entropy.
+TEST(LrpTest, LogSoftmaxIsLinearised) {
+  const at::Tensor logits = random_tensor({2, 3, 4}, 6).sum(1), p = at::softmax(logits, 1);
+  const auto f = [](const at::Tensor& x) { return at::log_softmax(x.sum(1), 1); };
+  const auto relevance = [&](Target target, LrpOptions::Rest rest) {
+    return relevance_of(f, {.epsilon = 1e-12, .rest = rest}, {.target = std::move(target)});
+  };
+  const Attribution first = relevance(target::class_index(1), LrpOptions::Rest::lost);
+  at::Tensor expected = -p * logits;
+  expected.select(1, 1) += logits.select(1, 1);
+  EXPECT_LE(relative_error(first.features[0].sum(1), expected), 1e-9);
+  const at::Tensor entropy = -(p * p.log()).sum(1), y = p.log().select(1, 1);
+  EXPECT_LE(relative_error(first.gap.squeeze(1) * y.abs(), -entropy), 1e-9);
+  const Attribution all = relevance(target::class_index(1), LrpOptions::Rest::spread);
+  EXPECT_LE(all.gap.abs().max().item<double>(), 1e-9);
+  // A difference of two is one of the logits.
+  const Target difference = [](const at::Tensor& output, const at::Tensor&) {
+    return output.select(1, 2) - output.select(1, 0);
+  };
+  at::Tensor of_logits = at::zeros_like(logits);
+  of_logits.select(1, 2).copy_(logits.select(1, 2));
+  of_logits.select(1, 0).copy_(-logits.select(1, 0));
+  const at::Tensor both = relevance(difference, LrpOptions::Rest::lost).features[0].sum(1);
+  EXPECT_LE((both - of_logits).abs().max().item<double>(), 1e-9);
+}
+
+TEST(LrpTest, LogSoftmaxLeavesWhatIsMaskedAlone) {
+  const auto f = [](const at::Tensor& x) {
+    const at::Tensor masked = x.masked_fill(at::arange(4).eq(0), -INFINITY);
+    return at::log_softmax(masked, 2).slice(2, 1).sum({1, 2});
+  };
+  const Attribution result = relevance_of(f, {.rest = LrpOptions::Rest::spread});
+  EXPECT_TRUE(result.features[0].isfinite().all().item<bool>());
+  EXPECT_LE(result.gap.abs().max().item<double>(), 1e-3);
+}
+
 // A block as BERT's, of a native model with a site before and one within.
 std::shared_ptr<const FrozenModel> block(bool fused) {
   auto module = std::make_shared<torch::nn::IdentityImpl>();

@@ -94,6 +94,41 @@ TEST_F(CliTest, ReadsExportedPrograms) {
   EXPECT_EQ(nlohmann::json::parse(out_)["output_difference"], 0.0);
 }
 
+// LRP walks once for all sites of the same positions: here a and b, and c by itself.
+TEST_F(CliTest, LrpExplainsSitesTogether) {
+  torch::jit::Module net("Net");
+  net.register_attribute("training", c10::BoolType::get(), false);
+  for (const char* name : {"a", "b", "c"}) {
+    torch::jit::Module inner("Inner");
+    inner.define("def forward(self, x):\n  return x.tanh()\n");
+    net.register_module(name, inner);
+  }
+  net.define(
+      "def forward(self, x):\n"
+      "  return self.c.forward(self.b.forward(self.a.forward(x) * 3.0).sum(1)) * 2.0\n");
+  const std::string path = folder_ / "three.pt", in = folder_ / "in.safetensors",
+                    out = folder_ / "scores.safetensors";
+  net.save(path);
+  save_safetensors(in, {{"input0", at::randn({2, 5, 3}, make_generator(2))}});
+  const auto run_at = [&](const std::string& sites) {
+    EXPECT_EQ(run(fmt::format("attribute {} --inputs {} --out {} --json --method lrp --sites '{}'",
+                              path, in, out, sites)),
+              0)
+        << err_;
+    return nlohmann::json::parse(out_);
+  };
+  const auto summary = run_at("*");
+  const auto together = load_safetensors(out).tensors;
+  EXPECT_EQ(summary["passes"], 2 * 2);
+  ASSERT_EQ(summary["sites"].size(), 3);
+  int64_t number = 0;
+  for (const std::string site : {"a", "b", "c"}) {
+    EXPECT_EQ(summary["sites"][number++]["name"], site);
+    EXPECT_EQ(run_at(site)["passes"], 2);
+    EXPECT_TRUE(load_safetensors(out).at(site).equal(together.at(site))) << site;
+  }
+}
+
 // A linear model of (B, T, F): each method that attributes by amounts gives weight x input.
 TEST_F(CliTest, AttributesToSites) {
   torch::jit::Module inner("Inner"), net("Net");

@@ -12,9 +12,13 @@
 ///     y linear in x           its gradient
 ///     y = f(x), elementwise   Rescale: dy / dx; or RevealCancel where x = w u + b
 ///     products, x / y         each factor gets the other's mean of h and b, which is exact
-///     softmax, attention, layer norm   taken apart into the above
+///     softmax, attention, layer norm, gru, lstm, rnn   taken apart into the above
 ///     max pooling             what grew goes to the winner at h, what shrank to the winner at b
 ///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
+///
+/// Of softmax p = exp(x - l) the exponentials go by Rescale, and l by sum_j dp_j = 0.
+/// Recurrent operators, packed or not, are taken apart as src/model/recurrent.hpp writes them, step
+/// by step. einsum is a product of as many factors as are explained.
 ///
 /// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
 /// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,

@@ -15,8 +15,22 @@
 ///     sums, means, x + y          epsilon
 ///     x y, both explained         half to each, by epsilon in matrix products (prop. 3.3)
 ///     softmax                     x (R - s sum R), s the output (prop. 3.1)
+///     log softmax                 x (r - s sum r), r = R / y by epsilon
 ///     attention                   taken apart into products and a softmax
+///     gru, lstm, rnn              taken apart into linear maps, activations, products and sums
 ///     x / y                       all to x
+///
+/// einsum has weights where one of its two operands is explained, else it is a product, of which
+/// each explained operand gets an equal part.
+///
+/// The rule of log softmax is softmax's: y_k linearised at x, x_i dy_k/dx_i R_k / y_k with
+/// dy_k/dx_i = 1[i = k] - s_i, s = exp(y). Since y_k = x_k - sum_i s_i x_i - H(s), it leaves the
+/// entropy H, which is rest like a bias; and a difference of two log-probabilities has the
+/// relevance of the logits' own.
+///
+/// The parts of recurrent operators, packed or not, are those of src/model/recurrent.hpp: entries
+/// for operators with weights, or for "aten::sigmoid", reach the gates' own. An entry for the
+/// whole, as "aten::gru", fits nothing.
 ///
 /// Other operators are an error that names them and where they stand, unless the table has an entry
 /// for them.
@@ -78,8 +92,9 @@ struct LrpOptions {
   std::vector<LrpEntry> rules = {};  ///< the first that fits; then epsilon
   double epsilon = 1e-6;             ///< of rules that are not chosen by the table; > 0
 
-  /// What becomes of the share of biases, other constants and what softmax does not hand on: it is
-  /// lost, as published, or spread evenly over the inputs, so that relevance is conserved.
+  /// What becomes of the share of biases, other constants, epsilon (of weights and of sums x + y)
+  /// and what softmax and its logarithm do not hand on: it is lost, as published, or spread evenly
+  /// over the inputs, so that relevance is conserved.
   enum class Rest { lost, spread };
   Rest rest = Rest::lost;
 };

@@ -25,6 +25,7 @@ struct Method {
   std::function<std::unique_ptr<Attributor>(std::shared_ptr<const FrozenModel>, AttributionOptions,
                                             const MethodSettings&)>
       make;
+  bool one_walk = false;  ///< whether several sites cost what one does
 };
 
 /// In the order of reports: controls first. LRP is the one that spreads the rest
