@@ -7,7 +7,7 @@
 #include "diffmask/attribution/lrp.hpp"
 #include "tests/attribution/rule_models.hpp"
 
-namespace diffmask {
+namespace diffmask::recurrent_nets {
 namespace {
 
 constexpr int64_t kPositions = 4, kFeatures = 3, kHidden = 2;
@@ -273,4 +273,4 @@ TEST(RecurrentTest, TheTablesRulesReachTheGates) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::recurrent_nets
