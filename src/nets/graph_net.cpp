@@ -48,7 +48,15 @@ GraphNet::GraphNet(GraphNetOptions options, at::Generator generator) : options_(
   const int64_t hidden = options_.hidden_size;
   for (int64_t layer = 0; layer < options_.layers; ++layer) {
     const int64_t in = layer == 0 ? options_.features : hidden;
-    nn::Sequential update(nn::Linear(in, hidden), nn::ReLU());
+    nn::Sequential update(nn::Linear(in, hidden));
+    if (options_.kind == GraphNetOptions::Kind::sum) {
+      update->push_back(nn::Functional([](const at::Tensor& y) {
+        return nn::functional::normalize(y, nn::functional::NormalizeFuncOptions().dim(-1));
+      }));
+    }
+    if (options_.kind != GraphNetOptions::Kind::sum || layer + 1 < options_.layers) {
+      update->push_back(nn::ReLU());
+    }
     if (options_.kind == GraphNetOptions::Kind::gin) {
       update->push_back(nn::Linear(hidden, hidden));
       update->push_back(nn::ReLU());
@@ -64,7 +72,9 @@ at::Tensor GraphNet::states(const Inputs& x, Tap& tap) const {
   const at::Tensor source = x[1].select(1, 0), target = x[1].select(1, 1);
   const at::Tensor padding = x[2].logical_not().unsqueeze(2);
   at::Tensor h = tap("features", x[0]);
-  at::Tensor own = at::ones({}, h.options()), edge = at::ones_like(padding, h.options());
+  const bool self = options_.kind != GraphNetOptions::Kind::sum;
+  at::Tensor own = at::full({}, self ? 1.0 : 0.0, h.options());
+  at::Tensor edge = at::ones_like(padding, h.options());
   if (options_.kind == GraphNetOptions::Kind::gcn) {
     const at::Tensor inverse = 1 / (x[3].to(h.scalar_type()).unsqueeze(2) + 1);
     own = inverse;
@@ -73,8 +83,10 @@ at::Tensor GraphNet::states(const Inputs& x, Tap& tap) const {
   edge = tap("edge", edge.masked_fill(padding, 0));
   std::vector<at::Tensor> all;
   for (size_t layer = 0; layer < updates_.size(); ++layer) {
+    const at::Tensor from = at_nodes(h, source);
     const at::Tensor ends =
-        tap(fmt::format("ends.{}", layer), at::cat({at_nodes(h, source), at_nodes(h, target)}, 2));
+        tap(fmt::format("ends.{}", layer),
+            at::cat({from, at_nodes(h, target), h.narrow(1, 0, 1).expand_as(from)}, 2));
     const at::Tensor message =
         tap(fmt::format("message.{}", layer), edge * ends.narrow(2, 0, h.size(2)))
             .masked_fill(padding, 0);

@@ -37,14 +37,16 @@ Inputs whole() { return WholeGraph(graphs().graph, {0}).batch({0}).inputs; }
 
 double largest(const at::Tensor& t) { return t.abs().max().item<double>(); }
 
-// As matrices: H' = relu(A H W + b), A = D^-1/2 (adjacency + I) D^-1/2 or adjacency + I.
+// As matrices: H' = relu(A H W + b), A = D^-1/2 (adjacency + I) D^-1/2 or adjacency + I; or A the
+// adjacency, and rows of norm 1 before the relu.
 at::Tensor dense_logits(const GraphNet& net, Kind kind) {
   const Graph& graph = graphs().graph;
   const auto parameters = net.named_parameters();
   const auto linear = [&](const at::Tensor& h, const std::string& name) {
     return at::matmul(h, parameters[name + ".weight"].t()) + parameters[name + ".bias"];
   };
-  at::Tensor a = at::eye(graph.nodes());
+  at::Tensor a =
+      kind == Kind::sum ? at::zeros({graph.nodes(), graph.nodes()}) : at::eye(graph.nodes());
   a.index_put_({graph.edges[1], graph.edges[0]}, at::ones({1}));
   if (kind == Kind::gcn) {
     const at::Tensor root = a.sum(1).rsqrt();
@@ -54,7 +56,9 @@ at::Tensor dense_logits(const GraphNet& net, Kind kind) {
   std::vector<at::Tensor> all;
   for (int64_t layer = 0; layer < 3; ++layer) {
     const std::string name = fmt::format("update{}.", layer);
-    h = linear(at::matmul(a, h), name + "0").relu();
+    h = linear(at::matmul(a, h), name + "0");
+    if (kind == Kind::sum) h = h / h.norm(2, {1}, true);
+    if (kind != Kind::sum || layer < 2) h = h.relu();
     if (kind == Kind::gin) h = linear(h, name + "2").relu();
     all.push_back(h);
   }
@@ -63,7 +67,7 @@ at::Tensor dense_logits(const GraphNet& net, Kind kind) {
 
 TEST(GraphNetTest, IsTheMatrixFormula) {
   at::NoGradGuard no_grad;
-  for (const Kind kind : {Kind::gcn, Kind::gin}) {
+  for (const Kind kind : {Kind::gcn, Kind::gin, Kind::sum}) {
     const auto net = make_net(kind);
     const at::Tensor logits = net->node_logits(whole())[0];
     EXPECT_GT(logits.std(0).min().item<double>(), 1e-3) << "logits all alike test nothing";
@@ -73,7 +77,7 @@ TEST(GraphNetTest, IsTheMatrixFormula) {
 
 TEST(GraphNetTest, ANodesComputationGraphIsAllItReads) {
   at::NoGradGuard no_grad;
-  for (const Kind kind : {Kind::gcn, Kind::gin}) {
+  for (const Kind kind : {Kind::gcn, Kind::gin, Kind::sum}) {
     const auto net = make_net(kind);
     const NodeDataset data = nodes();
     const auto model = tapped(net, data.batch({0}).inputs);
@@ -95,7 +99,7 @@ TEST(GraphNetTest, ResumesAtEverySite) {
   const int64_t edges = batch.mask.size(1);
   EXPECT_EQ(recording.state("edge").sizes(), at::IntArrayRef({5, edges, 1}));
   EXPECT_EQ(recording.state("message.0").sizes(), at::IntArrayRef({5, edges, 4}));
-  EXPECT_EQ(recording.state("ends.2").sizes(), at::IntArrayRef({5, edges, 12}));
+  EXPECT_EQ(recording.state("ends.2").sizes(), at::IntArrayRef({5, edges, 18}));
   const at::Tensor padding = batch.mask.logical_not().unsqueeze(2);
   ASSERT_TRUE(padding.any().item<bool>());
   for (const std::string& site : model->site_names()) {

@@ -19,10 +19,13 @@
 
 namespace diffmask {
 
-/// Defaults are those of the public implementation. With them a small graph's mask stays open: in M
-/// the penalties' gradients are z (1 - z) times entropy M / P and size, and at the start, M = 1,
-/// the first is larger below 200 positions. From open masks (initial 3) and without entropy, edges
-/// that matter only together are not lost together.
+/// Defaults are the weights of the public implementation, which there mean something else: it takes
+/// the entropy's mean over all N^2 entries of the adjacency matrix, so that its weight 1 is P / N^2
+/// here, as good as none. To get the published results set entropy = 0 (docs/results.md). With
+/// entropy = 1 a small graph's mask stays open: in M the penalties' gradients are z (1 - z) times
+/// entropy M / P and size, and at the start, M = 1, the first is larger below 200 positions. From
+/// open masks (initial 3) and without entropy, edges that matter only together are not lost
+/// together.
 struct GnnExplainerOptions {
   int64_t steps = 100;        ///< of Adam, >= 1
   double rate = 0.1;          ///< its step size, > 0

@@ -1,22 +1,25 @@
 #pragma once
 /// \file
-/// Graph networks whose messages can be masked, edge by edge: GCN (Kipf and Welling 2017) and GIN
-/// (Xu et al. 2019, eps = 0). For an edge e from s to t, with d the number of edges into a node:
+/// Graph networks whose messages can be masked, edge by edge: GCN (Kipf and Welling 2017), GIN (Xu
+/// et al. 2019, eps = 0), and the network that GNNExplainer was published with (Ying et al. 2019,
+/// public implementation). For an edge e from s to t, with d the number of edges into a node:
 ///
 ///     m_e  = a_e h_s                                                          (site "message.l")
 ///     h_t' = update(sum of m_e over edges e into t + a_t h_t)
 ///
 ///     GCN:  a_e = 1 / sqrt((d_s + 1) (d_t + 1)),  a_t = 1 / (d_t + 1),  update = relu(W . + b)
 ///     GIN:  a_e = a_t = 1,  update = relu(W2 relu(W1 . + b1) + b2)
+///     sum:  a_e = 1,  a_t = 0,  update = relu(y / ||y||), y = W . + b; without relu in layer L
 ///
 ///     y    = W [h_1; ...; h_L] + b    of the example's node, number 0
 ///
 /// Sites, in order; positions are edges except at the first:
 ///
-///     "features"   (B, N, F)     h_0
-///     "edge"       (B, P, 1)     a_e: where it is 0 there is no edge, in any layer
-///     "ends.l"     (B, P, 2 F_l)  [h_s; h_t] in layer l: what a probe should read of an edge
-///     "message.l"  (B, P, F_l)    m_e in layer l
+///     "features"   (B, N, F)      all h before the first layer
+///     "edge"       (B, P, 1)      a_e: where it is 0 there is no edge, in any layer
+///     "ends.l"     (B, P, 3 F_l)  [h_s; h_t; h_0] in layer l: what a probe should read of an edge,
+///                                the ends and the example's node, which it is to matter to
+///     "message.l"  (B, P, F_l)     m_e in layer l
 ///
 /// Masking "edge" is GNNExplainer's mask; masking "message.l" is GraphMask's (Schlichtkrull et al.
 /// 2021), layer by layer.
@@ -33,7 +36,7 @@ class SequentialImpl;
 namespace diffmask {
 
 struct GraphNetOptions {
-  enum class Kind { gcn, gin };
+  enum class Kind { gcn, gin, sum };
   Kind kind = Kind::gcn;
   int64_t features = 0;      ///< F, >= 1
   int64_t classes = 2;       ///< >= 2
