@@ -52,13 +52,13 @@ bool invisible(utf8proc_int32_t c) {
 
 bool joins_words(utf8proc_int32_t c) { return c == '\'' || c == 0x2019 || c == '-'; }
 
-struct Character {
+struct WordCharacter {
   size_t begin, end;
   utf8proc_int32_t code;
 };
 
-std::vector<Character> characters(std::string_view text) {
-  std::vector<Character> result;
+std::vector<WordCharacter> characters(std::string_view text) {
+  std::vector<WordCharacter> result;
   for (size_t at = 0; at < text.size();) {
     utf8proc_int32_t code = 0;
     const auto size = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
@@ -77,7 +77,7 @@ std::vector<Character> characters(std::string_view text) {
 }  // namespace
 
 std::vector<Word> words(std::string_view text) {
-  const std::vector<Character> all = characters(text);
+  const std::vector<WordCharacter> all = characters(text);
   const auto in_word = [&](size_t i) { return i < all.size() && makes_words(all[i].code); };
   std::vector<Word> result;
   for (size_t i = 0; i < all.size();) {
