@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kPositions = 3, kFeatures = 4;
 
-Batch example() { return batch_of(random_tensor({2, kPositions, kFeatures}, 1)); }
+Batch example() { return numbered_batch(random_tensor({2, kPositions, kFeatures}, 1)); }
 
 // To a reference that is neither zero nor the same for all positions.
 AttributionOptions to_one_number() {
@@ -140,7 +140,7 @@ TEST(DeepLiftTest, OfALinearModelItIsWeightTimesDifference) {
 TEST(DeepLiftTest, RescaleSeesThroughSaturation) {
   const auto f = [](const at::Tensor& x) { return 1 - at::relu(1 - x.sum({1, 2})); };
   const DeepLift method(model_of(f), {.target = target::scalar});
-  const Attribution result = method.attribute(batch_of(at::ones({1, 2, 1})));
+  const Attribution result = method.attribute(numbered_batch(at::ones({1, 2, 1})));
   EXPECT_TRUE(result.scores.allclose(at::full({1, 2, 1}, 0.5)));
 }
 
@@ -151,7 +151,7 @@ TEST(DeepLiftTest, RevealCancelSharesAMinimum) {
         at::linear(x.flatten(1), torch::tensor({1.0f, -1.0f}).view({1, 2}));
     return x.select(1, 0) - at::relu(difference);
   };
-  const Batch batch = batch_of(at::tensor({3.0f, 1.0f}).view({1, 2, 1}));
+  const Batch batch = numbered_batch(at::tensor({3.0f, 1.0f}).view({1, 2, 1}));
   const AttributionOptions options{.target = target::scalar};
   const auto scores = [&](DeepLiftOptions::Activation activation) {
     return DeepLift(model_of(f), options, {activation}).attribute(batch).scores.flatten();
@@ -192,7 +192,7 @@ TEST(DeepLiftTest, RefusesBadInput) {
            target::predicted),
        "site has to be one that the output depends on"},
       {"positions",
-       [&] { DeepLift(model_of(classes)).attribute(batch_of(example().inputs[0], 2)); },
+       [&] { DeepLift(model_of(classes)).attribute(numbered_batch(example().inputs[0], 2)); },
        "of 2 positions, as batch.mask"},
       {"site", [&] { DeepLift(model_of(classes), {.sites = {"y"}}); }, "'y' (nearest: x)"},
       {"model", [] { DeepLift(nullptr); }, "model has to be a model"},
@@ -214,7 +214,7 @@ TEST(DeepLiftTest, AgreesWithCaptum) {
                 .positions = {{image ? Positions::Layout::image : Positions::Layout::sequence}},
                 .fill = fill::given({{site, truth.at("baseline")}})});
     const Attribution result =
-        method.attribute(batch_of(x, image ? x.size(2) * x.size(3) : x.size(1)));
+        method.attribute(numbered_batch(x, image ? x.size(2) * x.size(3) : x.size(1)));
     EXPECT_LE(relative_error(result.features[0], truth.at("deeplift")), 1e-4);
   }
 }
@@ -226,7 +226,7 @@ TEST(DeepLiftTest, AgreesWithItsRulesWrittenOut) {
   for (const std::string name : {"gru", "lstm", "bert6"}) {
     const Safetensors truth = load_safetensors(reference_file(name + ".safetensors"));
     const at::Tensor difference = truth.at("difference");
-    Batch batch = batch_of(truth.at("input0"));
+    Batch batch = numbered_batch(truth.at("input0"));
     if (name == "bert6") batch.inputs.push_back(truth.at("input1"));
     std::vector<std::string> formats = {name + ".ts"};
     if (TORCH_VERSION_MAJOR >= 2) formats.push_back(name + ".pt2");
@@ -246,7 +246,7 @@ TEST(DeepLiftTest, AgreesWithItsRulesWrittenOut) {
 TEST(DeepLift, PartsOfABatchGiveWhatTheWholeGives) {
   const auto model =
       model_of([](const at::Tensor& x) { return weighted_sum(at::tanh(layer(x, 3))); });
-  const Batch batch = batch_of(random_tensor({5, kPositions, kFeatures}, 1));
+  const Batch batch = numbered_batch(random_tensor({5, kPositions, kFeatures}, 1));
   const auto attributed = [&](PassOptions passes) {
     const AttributionOptions options{
         .target = target::scalar, .fill = fill::other_example(make_generator(4)), .passes = passes};

@@ -19,7 +19,7 @@ at::Tensor of_two(const LrpRule& rule, LrpOptions::Rest rest = LrpOptions::Rest:
   const auto f = [](const at::Tensor& x) {
     return at::linear(x.flatten(1), numbers({3, 4}).view({1, 2}), numbers({1}));
   };
-  const Batch batch = batch_of(at::tensor({2.0, -1.0}).view({1, 2, 1}));
+  const Batch batch = numbered_batch(at::tensor({2.0, -1.0}).view({1, 2, 1}));
   const Lrp method(model_of(f), kOneNumber, {.rules = {{.rule = rule}}, .rest = rest});
   return method.attribute(batch).scores.flatten();
 }
@@ -47,7 +47,7 @@ TEST(LrpTest, OfALinearModelItIsWeightTimesInput) {
   const at::Tensor w = random_tensor({12}, 1), x = random_tensor({2, 3, 4}, 2);
   const Lrp method(model_of([&](const at::Tensor& h) { return h.flatten(1).mv(w); }), kOneNumber,
                    {.epsilon = 1e-12});
-  const Attribution result = method.attribute(batch_of(x));
+  const Attribution result = method.attribute(numbered_batch(x));
   EXPECT_LE(relative_error(result.features[0], w.view({3, 4}) * x), 1e-9);
   EXPECT_LE(result.gap.abs().max().item<double>(), 1e-9);
 }
@@ -58,14 +58,14 @@ TEST(LrpTest, ProductsAreSharedActivationsPassed) {
     const at::Tensor flat = x.flatten(1);
     return flat.select(1, 0) * flat.select(1, 1) + at::relu(flat.select(1, 2));
   };
-  const Batch batch = batch_of(at::tensor({2.0, 3.0, 5.0}).view({1, 3, 1}));
+  const Batch batch = numbered_batch(at::tensor({2.0, 3.0, 5.0}).view({1, 3, 1}));
   expect_near(Lrp(model_of(f), kOneNumber).attribute(batch).scores.flatten(), {3, 3, 5});
 }
 
 // Of x (2, 3, 4).
 Attribution relevance_of(const std::function<at::Tensor(const at::Tensor&)>& f, LrpOptions options,
                          AttributionOptions common = kOneNumber) {
-  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
   return Lrp(model_of(f), std::move(common), std::move(options)).attribute(batch);
 }
 
@@ -179,7 +179,7 @@ std::shared_ptr<const FrozenModel> block(bool fused) {
 TEST(LrpTest, RelevanceIsConservedAtEverySite) {
   for (const bool fused : {false, true}) {
     const Lrp method(block(fused), kOneNumber, {.rest = LrpOptions::Rest::spread});
-    const Attribution result = method.attribute(batch_of(random_tensor({2, 3, 4}, 6)));
+    const Attribution result = method.attribute(numbered_batch(random_tensor({2, 3, 4}, 6)));
     EXPECT_EQ(result.sites, (std::vector<std::string>{"x", "attended"}));
     EXPECT_LE(result.gap.abs().max().item<double>(), 1e-4);
     EXPECT_EQ(result.passes, 2);
@@ -187,7 +187,7 @@ TEST(LrpTest, RelevanceIsConservedAtEverySite) {
 }
 
 TEST(LrpTest, FusedAttentionIsItsParts) {
-  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
   const auto relevance = [&](bool fused, LrpOptions options) {
     return Lrp(block(fused), kOneNumber, std::move(options)).attribute(batch).features[0];
   };
@@ -204,7 +204,7 @@ TEST(LrpTest, FusedAttentionIsItsParts) {
 }
 
 TEST(LrpTest, TheFirstEntryThatFitsCounts) {
-  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
   const auto relevance = [&](std::vector<LrpEntry> rules) {
     return Lrp(block(false), kOneNumber, {.rules = std::move(rules)}).attribute(batch).features;
   };
@@ -225,7 +225,7 @@ TEST(LrpTest, AnOperatorWithoutARuleIsNamedWithItsPlace) {
                                  {"sum", [](const at::Tensor& x, const Inputs&) {
                                     return x.sum({1, 2});
                                   }}});
-  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
   const auto attribute = [&](LrpOptions options) {
     return [=] { Lrp(model, kOneNumber, options).attribute(batch); };
   };
@@ -236,7 +236,7 @@ TEST(LrpTest, AnOperatorWithoutARuleIsNamedWithItsPlace) {
 
 TEST(LrpTest, RefusesBadInput) {
   const auto model = model_of([](const at::Tensor& x) { return x.sum(1); });
-  const Batch batch = batch_of(random_tensor({2, 3, 4}, 6));
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
   const auto with = [&](LrpEntry entry) { return [=] { Lrp(model, {}, {.rules = {entry}}); }; };
   const auto constant = model_of([](const at::Tensor& x) { return at::ones({x.size(0), 2}); });
   expect_refused({
@@ -270,7 +270,7 @@ TEST(LrpTest, AgreesWithZennit) {
     SCOPED_TRACE(name);
     const Lrp method(model, {.sites = {site}, .positions = {{Positions::Layout::image}}},
                      {.rules = rules});
-    const Attribution result = method.attribute(batch_of(truth.at("input0"), 16 * 16));
+    const Attribution result = method.attribute(numbered_batch(truth.at("input0"), 16 * 16));
     EXPECT_LE(relative_error(result.features[0], truth.at("lrp/" + name)), 1e-4);
   }
 }
@@ -287,7 +287,7 @@ TEST(LrpTest, ConservesRelevanceInBert) {
     std::vector<std::string> sites = model->select("bert.encoder.layer.?");
     sites.insert(sites.begin(), "bert.embeddings");
     const Lrp method(model, {.sites = sites}, {.rest = LrpOptions::Rest::spread});
-    Batch batch = batch_of(truth.at("input0"));
+    Batch batch = numbered_batch(truth.at("input0"));
     batch.inputs.push_back(truth.at("input1"));
     const Attribution result = method.attribute(batch);
     EXPECT_LE(result.gap.abs().max().item<double>(), 0.01) << result.gap;

@@ -192,7 +192,7 @@ std::shared_ptr<const FrozenModel> in_parts(const Net& net, const OneMinus& one_
   return weighted([=](const at::Tensor& x) { return written_out(net, x, one_minus); });
 }
 
-Batch example() { return batch_of(random_tensor({3, kPositions, kFeatures}, 1)); }
+Batch example() { return numbered_batch(random_tensor({3, kPositions, kFeatures}, 1)); }
 
 const AttributionOptions kOneNumber{.target = target::scalar};
 
@@ -254,7 +254,7 @@ TEST(RecurrentTest, LrpOfALinearRecurrence) {
     expected.select(1, t).copy_(x.select(1, t) * slope.mm(w));
   }
   const Lrp method(model_of(last), kOneNumber, {.epsilon = 1e-12});
-  EXPECT_LE(relative_error(method.attribute(batch_of(x)).features[0], expected), 1e-9);
+  EXPECT_LE(relative_error(method.attribute(numbered_batch(x)).features[0], expected), 1e-9);
 }
 
 // Without its gates' share: an entry reaches the parts.

@@ -31,11 +31,11 @@ inline std::shared_ptr<const FrozenModel> model_of(
                                  {"f", [f](const at::Tensor& x, const Inputs&) { return f(x); }}});
 }
 
-inline Batch batch_of(const at::Tensor& x, int64_t positions) {
+inline Batch numbered_batch(const at::Tensor& x, int64_t positions) {
   return {{x}, at::ones({x.size(0), positions}, at::kBool), at::arange(x.size(0)), {}};
 }
 
-inline Batch batch_of(const at::Tensor& x) { return batch_of(x, x.size(1)); }
+inline Batch numbered_batch(const at::Tensor& x) { return numbered_batch(x, x.size(1)); }
 
 /// max |a - b| / max |b|
 inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
