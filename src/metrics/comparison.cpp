@@ -44,7 +44,8 @@ class Means {
 
 std::vector<bool> bools(const at::Tensor& values) {
   const at::Tensor flat = values.to(at::kCPU, at::kBool).contiguous();
-  return {flat.data_ptr<bool>(), flat.data_ptr<bool>() + flat.numel()};
+  // With braces they would be a list of two pointers, both true.
+  return std::vector<bool>(flat.data_ptr<bool>(), flat.data_ptr<bool>() + flat.numel());
 }
 
 std::vector<double> mean_curve(const std::vector<at::Tensor>& curves) {
