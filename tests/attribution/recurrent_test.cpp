@@ -247,7 +247,7 @@ TEST(RecurrentTest, LrpOfALinearRecurrence) {
   const auto last = [=](const at::Tensor& state) {
     const at::Tensor start = at::zeros({1, state.size(0), kHidden}, state.options());
     return std::get<1>(at::rnn_relu(state, start, {w, u}, false, 1, 0.0, false, false, true))
-        .sum({0, 2});
+        .sum(at::IntArrayRef({0, 2}));
   };
   at::Tensor slope = at::ones({1, kHidden}, at::kDouble), expected = at::empty_like(x);
   for (int64_t t = kPositions; t-- > 0; slope = slope.mm(u)) {
