@@ -149,7 +149,7 @@ TEST(KnownAnswerTasksTest, GradientMethodsFindWhatMatters) {
 // Where a position's own state tells whether it matters: a vote, a digit beside its query.
 TEST(KnownAnswerTasksTest, DiffMaskFindsWhatItsProbesCanSee) {
   expect_reached({{"majority", "DiffMask hidden", 0.1, 0.95, "word_embeddings", 150},
-                  {"counting", "DiffMask hidden", 0.15, 0.95, "encoder", 150}});
+                  {"counting", "DiffMask hidden", 0.15, 0.95, "encoder", 250}});
 }
 
 // A probe sees one position's state; which token is pointed at takes free logits.
