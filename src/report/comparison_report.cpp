@@ -22,8 +22,8 @@ struct Part {
 bool is_at_rate(const std::string& metric) { return metric.find(" at ") != metric.npos; }
 
 bool is_own(const std::string& metric) {
-  for (const char* name : {"kept", "D", "D <= eps", "same prediction", "completeness gap",
-                           "seconds per 1,000", "passes"}) {
+  for (const char* name : {"kept", "D", "D <= eps", "same prediction", "token F1", "IOU", "IOU F1",
+                           "completeness gap", "seconds per 1,000", "passes"}) {
     if (metric == name) return true;
   }
   return false;
