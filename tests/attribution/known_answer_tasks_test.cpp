@@ -106,12 +106,14 @@ void expect_reached(const std::vector<Bound>& bounds) {
   }
 }
 
-// Under DiffMask's constraint a search's smallest set is the truth, where that is one.
+// Under DiffMask's constraint a search's smallest set is the truth, where that is one. Some models
+// of two hops guess right from less on a few rows (a D_JS of 0.014 with one processor's kernels,
+// 0.060 with another's; by chance 0.29), and there a beam stops at more.
 TEST(KnownAnswerTasksTest, SearchesFindThePointers) {
   expect_reached({{"lookup", "exact search", 0.02, 0.98},
                   {"lookup", "beam search", 0.02, 0.98},
-                  {"two_hop", "exact search", 0.04, 0.97},
-                  {"two_hop", "beam search", 0.05, 0.9},
+                  {"two_hop", "exact search", 0.1, 0.9},
+                  {"two_hop", "beam search", 0.1, 0.75},
                   {"palindrome", "exact search", 0.25, 0.75}});
 }
 
