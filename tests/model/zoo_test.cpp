@@ -25,9 +25,11 @@ constexpr bool kHasFusedAttention = TORCH_VERSION_MAJOR >= 2;
 constexpr double kGradientTolerance = 1e-5;
 
 // The zoo is made by torch 2.13, so LibTorch 2.13 gives the same bits. Kernels differ between
-// versions in the last ones, and oneDNN's LSTM between passes with and without gradients.
+// versions in the last ones, oneDNN's LSTM between passes with and without gradients, and a GRU's
+// products on an AMD EPYC between this process and Python's (by 1.5e-7; not on every processor).
 double state_tolerance(const std::string& name) {
-  return TORCH_VERSION_MAJOR >= 2 && name.rfind("lstm", 0) != 0 ? 0.0 : 1e-6;
+  const bool recurrent = name.rfind("lstm", 0) == 0 || name.rfind("gru", 0) == 0;
+  return TORCH_VERSION_MAJOR >= 2 && !recurrent ? 0.0 : 1e-6;
 }
 
 double relative_difference(const at::Tensor& a, const at::Tensor& b) {
