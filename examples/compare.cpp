@@ -282,14 +282,14 @@ Subject treebank(const Options& options) {
   Subject subject{dm::staged(net), dm::staged(random), data_of(test), data_of(development)};
   // Sentences that people marked come first.
   std::vector<int64_t> order = dm::iota(subject.all->size());
+  at::Tensor marked;
   if (!options.rationales.empty()) {
-    const at::Tensor marked = marked_tokens(options.rationales, *test);
+    marked = marked_tokens(options.rationales, *test);
     std::stable_partition(order.begin(), order.end(),
                           [&](int64_t i) { return marked[i].any().item<bool>(); });
-    order = first_of(std::move(order), options.examples);
-    subject.truth = truth_of(marked, order);
   }
   order = first_of(std::move(order), options.examples);
+  if (marked.defined()) subject.truth = truth_of(marked, order);
   subject.data = std::make_shared<dm::Subset>(*subject.all, order);
   for (const char* gating : {"hidden", "input"}) {
     if (options.explainers.empty()) continue;

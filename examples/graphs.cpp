@@ -71,7 +71,7 @@ Task make_task(const Settings& settings, uint64_t seed) {
                                                                 .classes = task.motifs.classes()},
                                             generator);
   // As published: Adam at 1e-3 with 0.005 of the parameters added to their gradients, which Adam
-  // then scales: more than AdamW's decay, and explanations are the better for it (docs/results.md).
+  // then scales: more than AdamW's decay.
   const dm::SupervisedOptions options{
       .epochs = settings.epochs, .rate = 1e-3, .final_rate = 1.0, .seed = seed};
   const dm::Loss loss = [net = task.net](const at::Tensor& logits, const at::Tensor& labels) {

@@ -34,9 +34,8 @@ class DiffMask : public Attributor {
   Summary fit(const Dataset& data, const TrainerOptions& options,
               const std::vector<Callback>& callbacks = {});
 
-  /// Trains on from the explainer that there is, as to another epsilon, which takes fewer steps
-  /// than `fit`, which begins anew. Copies of this object keep what they have. Throws Error before
-  /// `fit` or `load`.
+  /// Trains on from the explainer that there is, as to another epsilon, where `fit` begins anew.
+  /// Copies of this object keep what they have. Throws Error before `fit` or `load`.
   Summary refine(const Dataset& training, const Dataset& validation, const TrainerOptions& options,
                  const std::vector<Callback>& callbacks = {});
 

@@ -6,10 +6,11 @@
 ///     need resume(recording, site, state)  ->  f with that state in place of h; only what depends
 ///     on it runs
 ///
-/// so that resume(r, s, r.state(s)) == r.output() for every site s. A recording is a value: there
-/// are no hooks and no global state, so many threads may record and resume one model at once. The
-/// model is never changed: parameters, buffers and flags are the same bits before and after, also
-/// when an exception passes.
+/// so that resume(r, s, r.state(s)) == r.output() for every site s (up to rounding where a model
+/// has a shorter way to its output, as Stage::finish is). A recording is a value: there are no
+/// hooks and no global state, so many threads may record and resume one model at once. The model is
+/// never changed: parameters, buffers and flags are the same bits before and after, also when an
+/// exception passes.
 
 #include <ATen/core/Tensor.h>
 
