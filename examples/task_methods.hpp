@@ -10,6 +10,7 @@
 #include "diffmask/attribution/deeplift.hpp"
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/gnn_explainer.hpp"
 #include "diffmask/attribution/integrated_gradients.hpp"
 #include "diffmask/attribution/lrp.hpp"
 #include "diffmask/core/random.hpp"
@@ -30,7 +31,7 @@ struct TaskRun {
     return explained.data->batch(diffmask::iota(explained.data->size()));
   }
 
-  /// Of methods that explain the tokens: what is taken away becomes a blank.
+  /// Of methods that explain the tokens or edges: what is taken away becomes a blank.
   diffmask::AttributionOptions options() const {
     return {.sites = {task.site},
             .target = task.target,
@@ -70,8 +71,11 @@ inline TaskRun make_task_run(const diffmask::Task& task, uint64_t seed, int64_t 
 
 struct TaskMethod {
   std::string name;
-  /// Attributions of the examples at one site or more, the first of which is the tokens'.
+  /// Attributions of the examples at one site or more, the first of which is the tokens' or edges'.
   std::function<diffmask::Attribution(const TaskRun&)> explain;
+  std::string only = {};  ///< the one task that it is for; none: all
+
+  bool fits(const std::string& task) const { return only.empty() || only == task; }
 };
 
 /// A method that needs a model and options alone.
@@ -82,15 +86,17 @@ TaskMethod plain_method(std::string name, Own... own) {
           }};
 }
 
-inline diffmask::Attribution fit_diffmask(const TaskRun& run,
-                                          diffmask::ExplainerOptions explainer) {
+inline diffmask::Attribution fit_diffmask(const TaskRun& run, diffmask::Masking masking) {
+  diffmask::ExplainerOptions explainer = run.task.explainer;
+  explainer.masking = masking;
   explainer.probe.initial_bias = 4.0;
   diffmask::DiffMask method(run.task.model, explainer);
   method.fit(*run.fitting.data, run.trainer());
   return method.attribute(run.batch());
 }
 
-/// A free logit for every token, with the blank in place of a learned baseline: as erasure sees it.
+/// A free logit for every position, with the blank in place of a learned baseline: as erasure sees
+/// it.
 inline diffmask::Attribution fit_per_sample(const TaskRun& run) {
   diffmask::ExplainerOptions explainer{.sites = {run.task.site}, .per_sample = true};
   explainer.baseline = {.start = diffmask::BaselineOptions::Start::given,
@@ -119,20 +125,34 @@ inline const std::vector<TaskMethod>& task_methods() {
       plain_method<dm::DeepLift>("DeepLIFT"),
       plain_method<dm::Lrp>("LRP"),
       plain_method<dm::LeaveOneOut>("leave-one-out"),
+      // All sets of 10 tokens, the most there are; of edges, of which there are more, one or two.
       {"exact search",
        [](const TaskRun& run) {
-         return dm::ExactSearch(run.task.model, run.options(), {.criterion = run.criterion()})
+         return dm::ExactSearch(run.task.model, run.options(),
+                                {.criterion = run.criterion(), .max_passes = 1024})
              .attribute(run.batch());
        }},
+      // To try each of many edges at each size would take minutes.
       {"beam search",
        [](const TaskRun& run) {
-         return dm::BeamSearch(run.task.model, run.options(), {.criterion = run.criterion()})
+         using Rank = dm::BeamSearchOptions::Rank;
+         const bool many = run.explained.data->longest() > 20;
+         return dm::BeamSearch(
+                    run.task.model, run.options(),
+                    {.criterion = run.criterion(), .rank = many ? Rank::gradient : Rank::erasure})
              .attribute(run.batch());
        }},
-      {"DiffMask hidden", [](const TaskRun& run) { return fit_diffmask(run, {}); }},
-      {"DiffMask input",
-       [](const TaskRun& run) { return fit_diffmask(run, {.masking = dm::Masking::input}); }},
+      {"DiffMask hidden",
+       [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::hidden); }},
+      {"DiffMask input", [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::input); }},
       {"DiffMask per-sample", fit_per_sample},
+      // Its masks over edges were published on this task; the entropy's weight is as published.
+      {"GNNExplainer",
+       [](const TaskRun& run) {
+         return dm::GnnExplainer(run.task.model, run.options(), {.entropy = 0})
+             .attribute(run.batch());
+       },
+       "ba_shapes"},
   };
   return all;
 }

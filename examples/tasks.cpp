@@ -93,7 +93,9 @@ int main(int argc, char** argv) {
                           {"explained", run.explained.data->size()}});
         fmt::print("{:<10}  {:>4}  model: accuracy {:.2f}%, trained in {:.1f} s\n", name, seed,
                    100 * run.task.accuracy, run.task.training.seconds);
-        for (const TaskMethod& method : task_methods()) run_method(method, name, run, rows);
+        for (const TaskMethod& method : task_methods()) {
+          if (method.fits(name)) run_method(method, name, run, rows);
+        }
       }
     }
     if (!json_file.empty()) {

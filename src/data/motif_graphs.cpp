@@ -165,12 +165,13 @@ void MotifGraphOptions::validate() const {
   const int64_t size = base + 5 * motifs;
   require(bridges >= 0 && bridges <= size * size / 2, "bridges",
           fmt::format("in 0..{}", size * size / 2), bridges);
+  require(graphs >= 1, "graphs", ">= 1", graphs);
 }
 
 MotifGraph make_ba_shapes(at::Generator generator, const MotifGraphOptions& options) {
   options.validate();
   Builder builder(std::move(generator));
-  builder.add_ba_shapes(options, 0);
+  for (int64_t i = 0; i < options.graphs; ++i) builder.add_ba_shapes(options, 0);
   return builder.build();
 }
 

@@ -4,6 +4,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/data/counting.hpp"
+#include "diffmask/data/motif_graphs.hpp"
 
 namespace diffmask {
 namespace {
@@ -43,7 +44,7 @@ TaskData TaskData::answered() const {
   const int64_t* first = rows.data_ptr<int64_t>();
   const auto both =
       std::make_shared<Answered>(Answered{data, Subset(*data, {first, first + rows.numel()})});
-  return {{both, &both->some}, truth.index_select(0, rows)};
+  return {{both, &both->some}, truth.index_select(0, rows).narrow(1, 0, both->some.longest())};
 }
 
 TaskData make_majority(int64_t size, at::Generator generator) {
@@ -98,12 +99,22 @@ TaskData make_counting_task(int64_t size, at::Generator generator) {
   return {std::make_shared<PaddedDataset>(data.dataset()), data.relevant()};
 }
 
+TaskData make_ba_shapes_task(int64_t size, at::Generator generator) {
+  require(size >= 1, "size", ">= 1", size);
+  constexpr int64_t kBase = 15, kHouses = 4, kNodes = kBase + 5 * kHouses;
+  const MotifGraph drawn = make_ba_shapes(
+      generator, {.base = kBase, .motifs = kHouses, .graphs = (size - 1) / kNodes + 1});
+  std::vector<int64_t> nodes = shuffled(drawn.graph.nodes(), generator);
+  nodes.resize(static_cast<size_t>(size));
+  const auto data = std::make_shared<NodeDataset>(drawn.graph, nodes, /*hops=*/3);
+  return {data, drawn.truth(*data, iota(size))};
+}
+
 const std::vector<Task>& tasks() {
-  static const std::vector<Task> all = {{"counting", 10, 2, make_counting_task},
-                                        {"majority", 9, 2, make_majority},
-                                        {"lookup", 8, 7, make_lookup},
-                                        {"two_hop", 8, 7, make_two_hop},
-                                        {"palindrome", 5, 2, make_palindrome}};
+  static const std::vector<Task> all = {
+      {"counting", 10, 2, make_counting_task}, {"majority", 9, 2, make_majority},
+      {"lookup", 8, 7, make_lookup},           {"two_hop", 8, 7, make_two_hop},
+      {"palindrome", 5, 2, make_palindrome},   {"ba_shapes", 0, 4, make_ba_shapes_task}};
   return all;
 }
 

@@ -40,6 +40,7 @@ struct MotifGraphOptions {
   int64_t motifs = 80;        ///< of each base, >= 1
   double random_edges = 0.1;  ///< times N, beside a Barabasi-Albert base, >= 0
   int64_t bridges = 350;      ///< edges between communities, >= 0
+  int64_t graphs = 1;         ///< of BA-Shapes: as many side by side, with no edge between, >= 1
 
   void validate() const;
 };

@@ -4,7 +4,8 @@
 /// an attribution can be scored (metrics/known_answer.hpp) without asking a person or a model.
 ///
 /// Tokens are numbers; 0 is the blank, which no example holds: it is there for models to learn what
-/// a token that was taken away looks like. The truth is a set of positions S of which holds
+/// a token that was taken away looks like. In BA-Shapes positions are a graph's edges. The truth is
+/// a set of positions S of which holds
 ///
 ///     label(x') = label(x)   for all x' of the task with x'_t = x_t for t in S,
 ///
@@ -24,14 +25,15 @@ namespace diffmask {
 /// Examples of a task.
 struct TaskData {
   std::shared_ptr<const Dataset> data;  ///< with labels (N) int64, classes from 0
-  at::Tensor truth;  ///< (N, T) bool; a row without true is one that has no unique answer
+  at::Tensor truth;  ///< (N, T) bool, T the longest example's positions; a row without true is one
+                     ///< that has no unique answer
 
   /// Only the examples that have an answer, in their order; ArgumentError where none has.
   TaskData answered() const;
 };
 
-/// The examples that are drawn number `size` >= 1, else ArgumentError. Inputs are tokens (B, T)
-/// int64 and mask (B, T) bool.
+/// The examples that are drawn number `size` >= 1, else ArgumentError. Where nothing else is said
+/// inputs are tokens (B, T) int64 and mask (B, T) bool.
 using MakeTask = std::function<TaskData(int64_t size, at::Generator generator)>;
 
 /// 9 tokens, of which 1, 3 or 5 are 1 or 2 and the others 3 to 8. The label is 1 iff there are more
@@ -58,6 +60,13 @@ TaskData make_palindrome(int64_t size, at::Generator generator);
 /// positions that hold a query's digit, all alike; none where there are no such.
 TaskData make_counting_task(int64_t size, at::Generator generator);
 
+/// BA-Shapes (data/motif_graphs.hpp) in small: nodes of graphs with a base of 15 and 4 houses, each
+/// once, as examples (NodeDataset, 3 hops; both directions of an edge share a gate). The label is
+/// the node's class: base, middle, bottom or top of a house. Truth: the edges of the node's own
+/// house (Ying et al. 2019); none for a node of the base. It is what a class is defined by: that
+/// all of these edges are needed, or no others, is not said.
+TaskData make_ba_shapes_task(int64_t size, at::Generator generator);
+
 struct Task {
   std::string name;
   int64_t vocabulary = 0;  ///< tokens are below it; 0: inputs are no tokens
@@ -65,7 +74,7 @@ struct Task {
   MakeTask make;
 };
 
-/// All of them: "counting", "majority", "lookup", "two_hop", "palindrome".
+/// All of them: "counting", "majority", "lookup", "two_hop", "palindrome", "ba_shapes".
 const std::vector<Task>& tasks();
 
 /// The one of this name; ArgumentError names those that there are.
