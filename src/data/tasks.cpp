@@ -101,7 +101,7 @@ TaskData make_counting_task(int64_t size, at::Generator generator) {
 
 TaskData make_ba_shapes_task(int64_t size, at::Generator generator) {
   require(size >= 1, "size", ">= 1", size);
-  constexpr int64_t kBase = 15, kHouses = 4, kNodes = kBase + 5 * kHouses;
+  constexpr int64_t kBase = 30, kHouses = 8, kNodes = kBase + 5 * kHouses;
   const MotifGraph drawn = make_ba_shapes(
       generator, {.base = kBase, .motifs = kHouses, .graphs = (size - 1) / kNodes + 1});
   std::vector<int64_t> nodes = shuffled(drawn.graph.nodes(), generator);

@@ -17,7 +17,8 @@ const TaskRun& run_of(const std::string& name) {
   static std::map<std::string, TaskRun> runs;
   auto found = runs.find(name);
   if (found == runs.end()) {
-    found = runs.emplace(name, make_task_run(task(name), /*seed=*/0, /*size=*/100)).first;
+    const int64_t size = name == "ba_shapes" ? 40 : 100;  // of edges there are many more
+    found = runs.emplace(name, make_task_run(task(name), /*seed=*/0, size)).first;
   }
   return found->second;
 }
@@ -43,15 +44,18 @@ const std::vector<TaskScore>& scores_of(const std::string& name, const std::stri
   return found->second;
 }
 
+// On BA-Shapes random edges make some nodes look like others.
 TEST(KnownAnswerTasksTest, ModelsLearnThem) {
   for (const Task& each : tasks()) {
-    EXPECT_GE(run_of(each.name).task.accuracy, 0.99) << each.name;
+    const double least = each.name == "ba_shapes" ? 0.93 : 0.99;
+    EXPECT_GE(run_of(each.name).task.accuracy, least) << each.name;
   }
 }
 
 TEST(KnownAnswerTasksTest, EveryMethodGetsAScoreOnEveryTask) {
   for (const Task& each : tasks()) {
     for (const TaskMethod& method : task_methods()) {
+      if (!method.fits(each.name)) continue;
       SCOPED_TRACE(each.name + ", " + method.name);
       const auto& scores = scores_of(each.name, method.name);
       EXPECT_FALSE(scores.empty());
@@ -146,6 +150,15 @@ TEST(KnownAnswerTasksTest, GradientMethodsFindWhatMatters) {
                   {"counting", "DeepLIFT", 0.1, 0.93, "embedding"},
                   {"majority", "LRP", 0.2, 0.75},
                   {"lookup", "LRP", 0.2, 0.7}});
+}
+
+// By chance D_JS is 0.29 and the precision 0.43.
+TEST(KnownAnswerTasksTest, GradientsFindTheHousesEdges) {
+  expect_reached({{"ba_shapes", "gradient", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "leave-one-out", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "DeepLIFT", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "LRP", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "GNNExplainer", 0.28, 0.5, "edge"}});
 }
 
 // Where a position's own state tells whether it matters: a vote, a digit beside its query.

@@ -193,6 +193,18 @@ TEST(MotifGraphTest, TruthIsTheNodesOwnMotif) {
   EXPECT_TRUE(made.edge_motif.index({edges}).eq(0).all().item<bool>());
 }
 
+TEST(MotifGraphTest, GraphsSideBySideHaveNoEdgeBetween) {
+  const MotifGraphOptions options{.base = 30, .motifs = 8, .graphs = 3};
+  const MotifGraph made = make_ba_shapes(make_generator(1), options);
+  made.graph.validate();
+  EXPECT_EQ(counts(made.graph.labels), (Numbers{90, 48, 48, 24}));
+  const at::Tensor graph = at::floor_divide(at::arange(3 * 70), 70);
+  EXPECT_TRUE(
+      graph.index_select(0, made.graph.edges[0]).equal(graph.index_select(0, made.graph.edges[1])));
+  EXPECT_EQ(counts(graph.index_select(0, made.graph.edges[0])), Numbers(3, 2 * (125 + 56 + 7)));
+  EXPECT_EQ(counts(made.node_motif.index({made.node_motif.ge(0)})), Numbers(24, 5));
+}
+
 TEST(MotifGraphTest, CommunitiesDifferInFeatures) {
   const MotifGraph made = make_ba_community(make_generator(1));
   const at::Tensor second = made.graph.labels.ge(4);
@@ -216,6 +228,7 @@ TEST(MotifGraphTest, RefusesBadInput) {
       {"motifs", make({.motifs = 0}), "motifs has to be >= 1, but got 0"},
       {"random", make({.random_edges = NAN}), "random_edges has to be in [0, 1]"},
       {"bridges", make({.bridges = -1}), "bridges has to be in 0.."},
+      {"graphs", make({.graphs = 0}), "graphs has to be >= 1, but got 0"},
   });
 }
 

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "diffmask/core/random.hpp"
+#include "diffmask/data/graphs.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {
@@ -165,6 +168,51 @@ TEST(TasksTest, CountingIsOneOfThem) {
   EXPECT_LT(answered("counting").batch.size(), kSize) << "some hold neither digit";
 }
 
+// 30 nodes of the base and 8 houses in each graph; a house's nodes come in the order that its edges
+// are listed by in data/motif_graphs.cpp: two in the middle, two at the bottom, the top.
+TEST(TasksTest, BaShapesAsksForTheHousesEdges) {
+  const auto [drawn, batch, features] = all_of(task("ba_shapes").make(300, make_generator(0)));
+  ASSERT_NO_THROW(batch.validate());
+  ASSERT_EQ(drawn.truth.sizes(), batch.mask.sizes());
+  const auto& data = dynamic_cast<const NodeDataset&>(*drawn.data);
+  ASSERT_EQ(data.graph().nodes(), 5 * 70);
+  EXPECT_EQ(std::set<int64_t>(data.nodes().begin(), data.nodes().end()).size(), 300u);
+  const std::set<std::pair<int64_t, int64_t>> house = {{0, 1}, {1, 2}, {2, 3},
+                                                       {0, 3}, {0, 4}, {1, 4}};
+  const at::Tensor numbers = data.edges(iota(300)), ends = data.graph().edges;
+  for (int64_t i = 0; i < 300; ++i) {
+    SCOPED_TRACE(fmt::format("row {}", i));
+    const int64_t node = data.nodes()[i], place = node % 70 - 30, first = node - place % 5;
+    EXPECT_EQ(batch.labels[i].item<int64_t>(), place < 0 ? 0 : Ids({1, 1, 2, 2, 3})[place % 5]);
+    int64_t right = 0;
+    for (int64_t p = 0; p < data.length(i); ++p) {
+      const int64_t edge = numbers[i][p].item<int64_t>();
+      const auto [low, high] = std::minmax(
+          {ends[0][edge].item<int64_t>() - first, ends[1][edge].item<int64_t>() - first});
+      const bool is_true = place >= 0 && house.contains({low, high});
+      EXPECT_EQ(drawn.truth[i][p].item<bool>(), is_true) << low << " to " << high;
+      right += is_true ? 1 : 0;
+    }
+    EXPECT_EQ(right, place < 0 ? 0 : 12) << "six edges, both directions";
+    EXPECT_EQ(drawn.truth[i].sum().item<int64_t>(), right) << "none at padding";
+  }
+}
+
+// A batch is as long as its longest example, and so is the truth of those that are left.
+TEST(TasksTest, AnsweredExamplesMayBeShorter) {
+  const TaskData all = task("ba_shapes").make(100, make_generator(0));
+  int64_t shortest = 0;
+  for (int64_t i = 0; i < 100; ++i) {
+    if (all.data->length(i) < all.data->length(shortest)) shortest = i;
+  }
+  ASSERT_LT(all.data->length(shortest), all.truth.size(1));
+  const at::Tensor only = at::arange(100).eq(shortest).unsqueeze(1);
+  ASSERT_TRUE(all.truth[shortest].any().item<bool>());
+  const Drawn one = all_of(TaskData{all.data, all.truth.logical_and(only)}.answered());
+  EXPECT_EQ(one.task.truth.sizes(), one.batch.mask.sizes());
+  EXPECT_EQ(one.task.truth.sum().item<int64_t>(), 12);
+}
+
 TEST(TasksTest, SameSeedSameBits) {
   for (const Task& each : tasks()) {
     SCOPED_TRACE(each.name);
@@ -173,7 +221,7 @@ TEST(TasksTest, SameSeedSameBits) {
     EXPECT_TRUE(first.tokens.equal(again.tokens));
     EXPECT_TRUE(first.batch.labels.equal(again.batch.labels));
     EXPECT_TRUE(first.task.truth.equal(again.task.truth));
-    EXPECT_FALSE(first.tokens.equal(other.tokens));
+    EXPECT_FALSE(first.task.truth.equal(other.task.truth));
   }
 }
 

@@ -60,7 +60,7 @@ TaskData make_palindrome(int64_t size, at::Generator generator);
 /// positions that hold a query's digit, all alike; none where there are no such.
 TaskData make_counting_task(int64_t size, at::Generator generator);
 
-/// BA-Shapes (data/motif_graphs.hpp) in small: nodes of graphs with a base of 15 and 4 houses, each
+/// BA-Shapes (data/motif_graphs.hpp) in small: nodes of graphs with a base of 30 and 8 houses, each
 /// once, as examples (NodeDataset, 3 hops; both directions of an edge share a gate). The label is
 /// the node's class: base, middle, bottom or top of a house. Truth: the edges of the node's own
 /// house (Ying et al. 2019); none for a node of the base. It is what a class is defined by: that

@@ -1,8 +1,8 @@
 #pragma once
 /// \file
 /// A model for each task of data/tasks.hpp, trained in seconds on one thread: the counting net for
-/// counting, a GIN of three layers for BA-Shapes, for the others an encoder of the BERT family of
-/// two layers of 64 numbers.
+/// counting, for BA-Shapes the graph network that GNNExplainer was published with, for the others
+/// an encoder of the BERT family of two layers of 64 numbers.
 ///
 /// While an encoder is trained, half of a batch's examples have blanks (token 0) at a share of
 /// their positions that is drawn for each, and keep their labels. So it learns to say how sure one
