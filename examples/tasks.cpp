@@ -1,5 +1,5 @@
-// Every attribution method on tasks whose answers are known: which of the tokens does the label
-// need?
+// Every attribution method on tasks whose answers are known: which of the tokens, or of a graph's
+// edges, does the label need?
 //
 //   ./examples/run tasks                          all tasks, 1 seed
 //   ./examples/run tasks two_hop --seeds 3        one of them
@@ -9,7 +9,7 @@
 // truth in nats (0 is perfect), and the share of true positions among as many highest scores (1 is
 // perfect; uniform gives what chance has). Expect exact search at the truth for the pointers
 // (lookup, two_hop), DiffMask hidden near it for majority, and a precision near 1 of leave-one-out
-// for all but majority.
+// for all but majority and ba_shapes, where it is 0.85 and chance has 0.43.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
