@@ -125,14 +125,15 @@ inline const std::vector<TaskMethod>& task_methods() {
       plain_method<dm::DeepLift>("DeepLIFT"),
       plain_method<dm::Lrp>("LRP"),
       plain_method<dm::LeaveOneOut>("leave-one-out"),
-      // All sets of 10 tokens, the most there are; of edges, of which there are more, one or two.
+      // All sets of 10 tokens, the most there are; of edges, of which there are more, those of one
+      // and some of two.
       {"exact search",
        [](const TaskRun& run) {
          return dm::ExactSearch(run.task.model, run.options(),
                                 {.criterion = run.criterion(), .max_passes = 1024})
              .attribute(run.batch());
        }},
-      // To try each of many edges at each size would take minutes.
+      // Of many edges only those that cost least by first order are tried.
       {"beam search",
        [](const TaskRun& run) {
          using Rank = dm::BeamSearchOptions::Rank;
@@ -146,7 +147,7 @@ inline const std::vector<TaskMethod>& task_methods() {
        [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::hidden); }},
       {"DiffMask input", [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::input); }},
       {"DiffMask per-sample", fit_per_sample},
-      // Its masks over edges were published on this task; the entropy's weight is as published.
+      // It was published on this task, as good as without the entropy (GnnExplainerOptions).
       {"GNNExplainer",
        [](const TaskRun& run) {
          return dm::GnnExplainer(run.task.model, run.options(), {.entropy = 0})
