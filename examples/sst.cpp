@@ -177,11 +177,15 @@ class Experiment {
       if (!net_->is_training()) return net_->forward(x);
       return net_->forward(with_masked_tokens(x, tokenizer_, options_.mask_words, generator));
     };
-    const auto trained = dm::train_supervised(
-        *net_, forward, loss, corpus_.training.data, corpus_.development.data,
-        fine_tuning(options_.epochs, /*batch_size=*/32, /*rate=*/1e-4, options_.seed),
-        callbacks("classifier"));
-    fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch,
+    auto supervised = fine_tuning(options_.epochs, /*batch_size=*/32, /*rate=*/1e-4, options_.seed);
+    // The loss rises before accuracy falls.
+    supervised.selection = [](const at::Tensor& y, const at::Tensor& c) {
+      return y.argmax(1).ne(c).to(at::kDouble).mean();
+    };
+    const auto trained =
+        dm::train_supervised(*net_, forward, loss, corpus_.training.data, corpus_.development.data,
+                             supervised, callbacks("classifier"));
+    fmt::print("classifier: epoch {} of {}, {:.4f} wrong, {:.1f} s\n", trained.epoch,
                options_.epochs, trained.loss, trained.seconds);
     report_["seconds"]["fine_tune"] = trained.seconds;
     if (!options_.classifier.empty()) dm::save_weights(*net_, options_.classifier);

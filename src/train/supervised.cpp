@@ -76,6 +76,7 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   const auto parameters = module.parameters();
   const c10::Device device = parameters.at(0).device();
   const at::Generator order = make_generator(options.seed);
+  const Loss& selection = options.selection ? options.selection : loss;
   torch::optim::AdamW optimiser(groups_of(parameters, options));
   const int64_t batches = (training.size() + options.batch_size - 1) / options.batch_size;
   const int64_t steps = options.epochs * batches;
@@ -107,7 +108,7 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
     for (const auto& examples : length_batches(validation, 256)) {
       const Batch batch = validation.batch(examples).to(device);
       sum += static_cast<double>(batch.size()) *
-             loss(forward(batch.inputs), batch.labels).item<double>();
+             selection(forward(batch.inputs), batch.labels).item<double>();
     }
     const double mean = sum / static_cast<double>(validation.size());
     if (!std::isfinite(mean))

@@ -81,6 +81,23 @@ TEST_F(SupervisedTest, KeepsTheBestEpoch) {
   EXPECT_TRUE(last.contains(false));
 }
 
+// A selection that falls with each epoch keeps the last, one that rises the first.
+TEST_F(SupervisedTest, KeepsTheEpochThatIsSelected) {
+  for (const int64_t sign : {1, -1}) {
+    const auto net = make_net();
+    std::vector<double> given;
+    SupervisedOptions options = options_;
+    options.selection = [&](const at::Tensor&, const at::Tensor&) {
+      given.push_back(static_cast<double>(sign * static_cast<int64_t>(given.size())));
+      return at::scalar_tensor(given.back());
+    };
+    const SupervisedSummary summary = run(net, options);
+    ASSERT_EQ(given.size(), 12);  // the validation data are one batch
+    EXPECT_EQ(summary.epoch, sign > 0 ? 1 : 12);
+    EXPECT_EQ(summary.loss, sign > 0 ? given.front() : given.back());
+  }
+}
+
 TEST_F(SupervisedTest, SameSeedSameBits) {
   const auto weights = [&](uint64_t seed, int64_t pool) {
     const auto net = make_net();

@@ -16,6 +16,9 @@
 
 namespace diffmask {
 
+/// A scalar, the mean over the batch. Shape: labels (B).
+using Loss = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& labels)>;
+
 struct SupervisedOptions {
   int64_t epochs = 10;        ///< >= 1
   int64_t batch_size = 64;    ///< >= 1
@@ -25,7 +28,8 @@ struct SupervisedOptions {
   double weight_decay = 0.0;  ///< >= 0
   bool decay_vectors = true;  ///< whether biases and the gains of norms decay, too
   double clip_norm = 1.0;     ///< largest norm of all gradients together, > 0
-  int64_t pool = 1;  ///< batches are cut from pools of this many, sorted by length: less padding
+  int64_t pool = 1;     ///< batches are cut from pools of this many, sorted by length: less padding
+  Loss selection = {};  ///< what the epoch that is kept has least of in validation; none: the loss
   uint64_t seed = 0;
 
   /// The step size of a step (from 0) of so many.
@@ -34,16 +38,14 @@ struct SupervisedOptions {
 };
 
 struct SupervisedSummary {
-  int64_t epoch = 0;  ///< whose parameters were kept: least validation loss
-  double loss = 0.0;  ///< its mean validation loss
+  int64_t epoch = 0;  ///< whose parameters were kept: least `selection` in validation
+  double loss = 0.0;  ///< its mean `selection` there
   double seconds = 0.0;
   bool interrupted = false;
 };
 
 /// f(x) of a batch's inputs.
 using Forward = std::function<at::Tensor(const Inputs& inputs)>;
-/// A scalar, the mean over the batch. Shape: labels (B).
-using Loss = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& labels)>;
 
 /// Trains `module` in training mode, and leaves it in evaluation mode with the parameters of the
 /// epoch that was best on the validation data. Both data sets need labels.
