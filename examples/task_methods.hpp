@@ -11,8 +11,11 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/attribution/erasure.hpp"
 #include "diffmask/attribution/gnn_explainer.hpp"
+#include "diffmask/attribution/infomask.hpp"
+#include "diffmask/attribution/information_bottleneck.hpp"
 #include "diffmask/attribution/integrated_gradients.hpp"
 #include "diffmask/attribution/lrp.hpp"
+#include "diffmask/attribution/noise_tolerance.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/known_answer.hpp"
 #include "diffmask/train/tasks.hpp"
@@ -96,9 +99,10 @@ inline diffmask::Attribution fit_diffmask(const TaskRun& run, diffmask::Masking 
 }
 
 /// A free logit for every position, with the blank in place of a learned baseline: as erasure sees
-/// it.
-inline diffmask::Attribution fit_per_sample(const TaskRun& run) {
-  diffmask::ExplainerOptions explainer{.sites = {run.task.site}, .per_sample = true};
+/// it. Gates of 0 or 1 are trained by REINFORCE.
+inline diffmask::Attribution fit_per_sample(const TaskRun& run, diffmask::GateKind kind) {
+  diffmask::ExplainerOptions explainer{
+      .sites = {run.task.site}, .per_sample = true, .gate_kind = kind};
   explainer.baseline = {.start = diffmask::BaselineOptions::Start::given,
                         .vectors = {run.task.blank},
                         .learned = false};
@@ -108,6 +112,30 @@ inline diffmask::Attribution fit_per_sample(const TaskRun& run) {
   diffmask::DiffMask method(run.task.model, explainer);
   method.fit(*run.explained.data, trainer);
   return method.attribute(run.batch());
+}
+
+/// What the learned methods have in common. All edges' factors are 1, of which no noise can be
+/// learned: theirs is as large as they are.
+template <typename Own>
+Own learned_options(const TaskRun& run) {
+  Own own;
+  own.divergence = run.task.divergence;
+  if constexpr (requires { own.floor; }) own.floor = run.task.site == "edge" ? 1.0 : 0.0;
+  if constexpr (requires { own.steps; }) own.steps = std::max<int64_t>(run.steps / 6, 1);
+  if constexpr (requires { own.draws; }) own.draws = 2;
+  if constexpr (requires { own.seed; }) own.seed = run.seed;
+  return own;
+}
+
+/// A method with a probe, which is trained once for all examples.
+template <typename Method, typename Own>
+TaskMethod amortised_method(std::string name) {
+  return {std::move(name), [](const TaskRun& run) {
+            Method method(run.task.model, run.options(), learned_options<Own>(run));
+            method.fit(*run.fitting.data,
+                       {.steps = run.steps, .batches = {.batch_size = 128}, .seed = run.seed});
+            return method.attribute(run.batch());
+          }};
 }
 
 inline const std::vector<TaskMethod>& task_methods() {
@@ -143,10 +171,34 @@ inline const std::vector<TaskMethod>& task_methods() {
                     {.criterion = run.criterion(), .rank = many ? Rank::gradient : Rank::erasure})
              .attribute(run.batch());
        }},
+      {"random search",
+       [](const TaskRun& run) {
+         const auto generator = dm::make_generator(dm::derive_seed(run.seed, 202));
+         return dm::RandomSearch(run.task.model, generator, run.options(), {.max_passes = 100})
+             .attribute(run.batch());
+       }},
+      {"bottleneck",
+       [](const TaskRun& run) {
+         dm::InformationBottleneck method(run.task.model, run.options(),
+                                          learned_options<dm::InformationBottleneckOptions>(run));
+         method.fit(*run.fitting.data);
+         return method.attribute(run.batch());
+       }},
+      amortised_method<dm::ReadOutBottleneck, dm::BottleneckOptions>("bottleneck, read out"),
+      {"noise tolerance",
+       [](const TaskRun& run) {
+         return dm::NoiseTolerance(run.task.model, run.options(),
+                                   learned_options<dm::NoiseToleranceOptions>(run))
+             .attribute(run.batch());
+       }},
+      amortised_method<dm::InfoMask, dm::InfoMaskOptions>("InfoMask"),
       {"DiffMask hidden",
        [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::hidden); }},
       {"DiffMask input", [](const TaskRun& run) { return fit_diffmask(run, dm::Masking::input); }},
-      {"DiffMask per-sample", fit_per_sample},
+      {"DiffMask per-sample",
+       [](const TaskRun& run) { return fit_per_sample(run, dm::GateKind::hard_concrete); }},
+      {"REINFORCE per-sample",
+       [](const TaskRun& run) { return fit_per_sample(run, dm::GateKind::bernoulli); }},
       // It was published on this task, as good as without the entropy (GnnExplainerOptions).
       {"GNNExplainer",
        [](const TaskRun& run) {

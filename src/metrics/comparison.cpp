@@ -117,7 +117,7 @@ class SiteComparison {
                                          meter->random_subsets(options_.subsets, subsets), true));
       if (attribution.gap.defined())
         means.add("completeness gap", attribution.gap.select(1, 0).abs());
-      if (randomised) {
+      if (randomised && meter.get() == &typical()) {
         means.add("randomisation correlation",
                   row_spearman(scores.back(), randomised(batch).scores.select(2, 0), batch.mask));
       }
@@ -133,10 +133,13 @@ class SiteComparison {
     row.values.emplace_back("passes", passes / examples);
   }
 
+  // The batch of middling length, for tests that explain again and so cost as much as the method.
+  FaithfulnessMeter& typical() const { return *meters_[meters_.size() / 2]; }
+
   // Of methods that can explain a model which begins at the site.
   void sensitivity(const ComparedMethod& method, ComparisonRow& row) const {
     if (options_.sensitivity_examples == 0) return;
-    Batch batch = meters_.front()->batch();
+    Batch batch = typical().batch();
     const at::Tensor rows = at::arange(std::min(options_.sensitivity_examples, batch.size()),
                                        batch.mask.options().dtype(at::kLong));
     for (at::Tensor& input : batch.inputs) input = input.index_select(0, rows);
@@ -149,7 +152,7 @@ class SiteComparison {
           if (!made) throw Error("does not explain other states");
           return made(states);
         });
-    const at::Tensor state = meters_.front()->recording().state(site_).index_select(0, rows);
+    const at::Tensor state = typical().recording().state(site_).index_select(0, rows);
     try {
       const at::Tensor changes = uniform_perturbations(
           state, options_.perturbations, options_.radius * state.std().item<double>(),

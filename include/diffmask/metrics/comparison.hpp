@@ -59,12 +59,13 @@ struct ComparisonOptions {
   int64_t batch_size = 32;  ///< examples a batch, >= 1
   int64_t subsets = 8;      ///< of infidelity, an example, >= 1
 
-  /// Sensitivity-max is measured on this many examples of the first batch (0: not), with so many
-  /// perturbations, uniform within `radius` times the state's standard deviation.
+  /// Sensitivity-max is measured on this many examples of the batch of middling length (0: not),
+  /// with so many perturbations, uniform within `radius` times the state's standard deviation.
   int64_t sensitivity_examples = 8, perturbations = 2;
   double radius = 0.1;
 
-  /// A copy of the model with random parameters, for the randomisation test; none: no such column.
+  /// A copy of the model with random parameters, for the randomisation test, which explains the
+  /// batch of middling length again; none: no such column.
   std::shared_ptr<const FrozenModel> randomised = nullptr;
   /// Where what decides is known, or people marked it, (B, P) bool: D_KL and D_JS of |scores| to it
   /// (known_answer.hpp), AUPRC (ranking.hpp), and of what the method keeps token F1, IOU and IOU F1
