@@ -35,6 +35,7 @@ struct Options {
   int64_t seeds = 1, examples = 0, steps = 2000, integral_steps = 20, budget = 200,
           probe_steps = 200, sample_steps = 100, threads = 0;
   double epsilon = 0.05;
+  bool bfloat16 = false;
 };
 
 using Model = std::shared_ptr<const dm::FrozenModel>;
@@ -383,6 +384,8 @@ int main(int argc, char** argv) {
   app.add_option("--sample-steps", options.sample_steps, "Of the methods per sample")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--bfloat16", options.bfloat16,
+               "All matrix products in bfloat16, where the processor has them: faster, less exact");
   app.add_option("--threads", options.threads, "Threads; 0: one a core")->capture_default_str();
   app.add_option("--markdown", options.markdown, "Write the tables here");
   app.add_option("--json", options.json, "Write figures and curves here");
@@ -390,6 +393,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   return reported("compare", [&] {
     use_threads(options.threads);
+    const Bfloat16Products fast(options.bfloat16);
     return run(options);
   });
 }

@@ -44,6 +44,26 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
   return groups;
 }
 
+// The options' selection, or the mean loss.
+double validate(const Forward& forward, const Loss& loss, const Dataset& data, c10::Device device,
+                const SupervisedOptions& options) {
+  at::NoGradGuard no_grad;
+  double sum = 0.0;
+  std::vector<at::Tensor> outputs, labels;
+  for (const auto& examples : length_batches(data, 256)) {
+    const Batch batch = data.batch(examples).to(device);
+    const at::Tensor output = forward(batch.inputs);
+    if (options.selection) {
+      outputs.push_back(output);
+      labels.push_back(batch.labels);
+    } else {
+      sum += static_cast<double>(batch.size()) * loss(output, batch.labels).item<double>();
+    }
+  }
+  if (options.selection) return options.selection(at::cat(outputs), at::cat(labels));
+  return sum / static_cast<double>(data.size());
+}
+
 }  // namespace
 
 double SupervisedOptions::rate_of(int64_t step, int64_t steps) const {
@@ -76,7 +96,6 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   const auto parameters = module.parameters();
   const c10::Device device = parameters.at(0).device();
   const at::Generator order = make_generator(options.seed);
-  const Loss& selection = options.selection ? options.selection : loss;
   torch::optim::AdamW optimiser(groups_of(parameters, options));
   const int64_t batches = (training.size() + options.batch_size - 1) / options.batch_size;
   const int64_t steps = options.epochs * batches;
@@ -103,19 +122,12 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
       if (best.interrupted) break;
     }
     module.eval();
-    at::NoGradGuard no_grad;
-    double sum = 0.0;
-    for (const auto& examples : length_batches(validation, 256)) {
-      const Batch batch = validation.batch(examples).to(device);
-      sum += static_cast<double>(batch.size()) *
-             selection(forward(batch.inputs), batch.labels).item<double>();
-    }
-    const double mean = sum / static_cast<double>(validation.size());
-    if (!std::isfinite(mean))
-      throw Error(fmt::format("the validation loss of epoch {} is {}", epoch, mean));
-    if (mean >= best.loss) continue;
+    const double now = validate(forward, loss, validation, device, options);
+    if (!std::isfinite(now))
+      throw Error(fmt::format("the validation loss of epoch {} is {}", epoch, now));
+    if (now >= best.loss) continue;
     best.epoch = epoch;
-    best.loss = mean;
+    best.loss = now;
     best_values.clear();
     for (const at::Tensor& tensor : kept) best_values.push_back(tensor.detach().clone());
   }

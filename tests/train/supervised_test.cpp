@@ -87,12 +87,13 @@ TEST_F(SupervisedTest, KeepsTheEpochThatIsSelected) {
     const auto net = make_net();
     std::vector<double> given;
     SupervisedOptions options = options_;
-    options.selection = [&](const at::Tensor&, const at::Tensor&) {
+    options.selection = [&](const at::Tensor& outputs, const at::Tensor& labels) {
+      EXPECT_EQ(outputs.size(0), labels.size(0));
       given.push_back(static_cast<double>(sign * static_cast<int64_t>(given.size())));
-      return at::scalar_tensor(given.back());
+      return given.back();
     };
     const SupervisedSummary summary = run(net, options);
-    ASSERT_EQ(given.size(), 12);  // the validation data are one batch
+    ASSERT_EQ(given.size(), 12);
     EXPECT_EQ(summary.epoch, sign > 0 ? 1 : 12);
     EXPECT_EQ(summary.loss, sign > 0 ? given.front() : given.back());
   }

@@ -28,8 +28,10 @@ struct SupervisedOptions {
   double weight_decay = 0.0;  ///< >= 0
   bool decay_vectors = true;  ///< whether biases and the gains of norms decay, too
   double clip_norm = 1.0;     ///< largest norm of all gradients together, > 0
-  int64_t pool = 1;     ///< batches are cut from pools of this many, sorted by length: less padding
-  Loss selection = {};  ///< what the epoch that is kept has least of in validation; none: the loss
+  int64_t pool = 1;  ///< batches are cut from pools of this many, sorted by length: less padding
+  /// What the epoch that is kept has least of, of all outputs and labels in validation, which are
+  /// put one behind another; none: the mean loss.
+  std::function<double(const at::Tensor& outputs, const at::Tensor& labels)> selection = {};
   uint64_t seed = 0;
 
   /// The step size of a step (from 0) of so many.
@@ -39,7 +41,7 @@ struct SupervisedOptions {
 
 struct SupervisedSummary {
   int64_t epoch = 0;  ///< whose parameters were kept: least `selection` in validation
-  double loss = 0.0;  ///< its mean `selection` there
+  double loss = 0.0;  ///< its `selection` there
   double seconds = 0.0;
   bool interrupted = false;
 };
