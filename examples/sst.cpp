@@ -40,7 +40,7 @@ struct Options {
                                                                         trade_off;
   uint64_t seed = 0;
   int64_t epochs = 4, steps = 800, batch_size = 32, threads = 0;
-  double input_epsilon = 0.055, hidden_epsilon = 0.065;
+  double input_epsilon = 0.06, hidden_epsilon = 0.05;
   double rate = 0.015, mask_words = 0.5;
   bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;
 };
