@@ -23,8 +23,8 @@ inline double peak_rss_mb() {
 }
 
 /// While it lives, and where it is wanted, products of float32 matrices are taken in bfloat16 on
-/// processors that have them (with LibTorch 2 and AMX, say; elsewhere nothing changes): training is
-/// some two times as fast, and a product is off by a third of a percent of its spread.
+/// processors that have them (with LibTorch 2 and AMX, say; elsewhere attention alone is computed
+/// in another way): less exact, and faster (docs/recipe.md).
 class Bfloat16Products {
  public:
   explicit Bfloat16Products(bool wanted) { set(wanted); }

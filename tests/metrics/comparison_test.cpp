@@ -88,6 +88,27 @@ TEST_F(ComparisonTest, TestsARandomisedModelAndAKnownTruth) {
   EXPECT_TRUE(std::isnan(result.rows[0].value("randomisation correlation")));
 }
 
+// It costs as much as the method itself, and so is run on one batch of several.
+TEST_F(ComparisonTest, ExplainsOneBatchOfTheRandomisedModel) {
+  options_.sites = {"low"};
+  options_.seeds = 1;
+  options_.randomised = training_task(99).model;
+  ASSERT_GT(task_.validation->size(), 2 * options_.batch_size);
+  const ComparedMethod gradient = compared_methods({"gradient"}, {}, {}).front();
+  int64_t explained = 0;
+  const ComparedMethod counted{"gradient",
+                               [&](const auto& model, const auto& site, uint64_t seed) -> Explain {
+                                 const Explain explain = gradient.make(model, site, seed);
+                                 if (model != options_.randomised) return explain;
+                                 return [&explained, explain](const Batch& batch) {
+                                   explained += batch.size();
+                                   return explain(batch);
+                                 };
+                               }};
+  compare(task_.model, *task_.validation, {counted}, options_);
+  EXPECT_EQ(explained, options_.batch_size);
+}
+
 TEST_F(ComparisonTest, SetsChoicesBesideWhatPeopleMarked) {
   // The first position of even rows; the others are not marked.
   options_.truth = [](const Batch& batch) {
