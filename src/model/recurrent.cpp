@@ -1,6 +1,7 @@
 #include "model/recurrent.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "diffmask/core/error.hpp"
 
@@ -9,75 +10,9 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
-// All sequences are taken as packed ones: the rows of all steps in one matrix, sizes[t] of them of
-// step t, never more than of the step before. A whole batch is that with equal sizes.
-class Unrolling {
- public:
-  Unrolling(const Step& whole, const Stack& inputs, Stack& values)
-      : whole_(whole),
-        values_(values),
-        packed_(inputs.at(3).isTensorList()),
-        first_(packed_ ? 2 : 1),
-        is_lstm_(whole.operation == "aten::lstm"),
-        gates_(is_lstm_                         ? 4
-               : whole.operation == "aten::gru" ? 3
-                                                : 1),
-        has_biases_(inputs[first_ + 2].toBool()),
-        layers_(inputs[first_ + 3].toInt()),
-        directions_(inputs[first_ + 6].toBool() ? 2 : 1),
-        batch_first_(!packed_ && inputs[first_ + 7].toBool()) {
-    const double dropout = inputs[first_ + 4].toDouble();
-    require(layers_ == 1 || dropout == 0 || !inputs[first_ + 5].toBool(),
-            fmt::format("dropout of {}", whole.name), "0 or at rest", dropout);
-    const at::Tensor x = inputs[0].toTensor();
-    if (packed_) {
-      const at::Tensor sizes = inputs[1].toTensor().contiguous();
-      sizes_.assign(sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel());
-    } else {
-      sizes_.assign(static_cast<size_t>(x.size(batch_first_ ? 1 : 0)),
-                    x.size(batch_first_ ? 0 : 1));
-    }
-    require(!sizes_.empty(), fmt::format("the sequences of {}", whole.name), "of a step or more",
-            0);
-    given_ = is_lstm_ ? unpack(whole.inputs[first_], 2) : std::vector<Slot>{whole.inputs[first_]};
-    weights_ = unpack(whole.inputs[first_ + 1], inputs[first_ + 1].toListRef().size());
-    none_ = constant({});
-  }
-
-  std::vector<Step> operator()() {
-    Slot data = whole_.inputs[0];
-    if (!packed_) {
-      data = add("reshape", {data}, [batch_first = batch_first_](const Tensors& x) {
-        return (batch_first ? x[0].transpose(0, 1) : x[0]).flatten(0, 1);
-      });
-    }
-    std::vector<State> last;
-    for (int64_t layer = 0; layer < layers_; ++layer) {
-      std::vector<Slot> outputs;
-      for (int64_t direction = 0; direction < directions_; ++direction) {
-        outputs.push_back(run(data, layer * directions_ + direction, direction == 1, last));
-      }
-      data = cat(outputs, 1);
-    }
-    const int64_t steps = static_cast<int64_t>(sizes_.size()), rows = sizes_[0];
-    add(
-        "view", {data},
-        [=, packed = packed_, batch_first = batch_first_](const Tensors& x) {
-          if (packed) return x[0].alias();
-          const at::Tensor sequences = x[0].view({steps, rows, -1});
-          return batch_first ? sequences.transpose(0, 1) : sequences;
-        },
-        whole_.outputs[0]);
-    for (size_t part = 0; part < given_.size(); ++part) {
-      std::vector<Slot> states;
-      for (const State& state : last) states.push_back(part == 0 ? state.h : state.c);
-      const auto stack = [](const Tensors& x) { return at::stack(x); };
-      add("stack", states, stack, whole_.outputs[part + 1]);
-    }
-    return std::move(steps_);
-  }
-
- private:
+// What all recurrent operators are taken apart into.
+class Parts {
+ protected:
   struct State {
     Slot h, c;  // c: of an LSTM
   };
@@ -85,6 +20,16 @@ class Unrolling {
     std::vector<Slot> w, b, u, d;  // by gate
     Slot projection;
   };
+
+  Parts(const Step& whole, Stack& values)
+      : whole_(whole),
+        values_(values),
+        is_lstm_(whole.operation.starts_with("aten::lstm")),
+        gates_(is_lstm_                                   ? 4
+               : whole.operation.starts_with("aten::gru") ? 3
+                                                          : 1) {
+    none_ = constant({});
+  }
 
   Slot constant(c10::IValue value) {
     values_.push_back(std::move(value));
@@ -113,23 +58,6 @@ class Unrolling {
       stack.assign(elements.begin(), elements.end());
     };
     steps_.push_back({kUnpack, call, {list}, slots, kUnpack, whole_.module});
-    return slots;
-  }
-
-  // The rows of each step.
-  std::vector<Slot> by_step(Slot x) {
-    std::vector<Slot> slots;
-    while (slots.size() < sizes_.size()) slots.push_back(constant({}));
-    const Call call = [sizes = sizes_](Stack& stack) {
-      const Tensors rows = stack.back().toTensor().split_with_sizes(sizes, 0);
-      stack.assign(rows.begin(), rows.end());
-    };
-    steps_.push_back({"aten::split_with_sizes of " + whole_.name,
-                      call,
-                      {x},
-                      slots,
-                      "aten::split_with_sizes",
-                      whole_.module});
     return slots;
   }
 
@@ -175,6 +103,140 @@ class Unrolling {
       }));
     }
     return result;
+  }
+
+  // x: W x + b, by gate.
+  State cell(const std::vector<Slot>& x, const State& state, const Weights& weights) {
+    const auto of_h = [&](size_t gate) {
+      return linear(state.h, weights.u[gate], weights.d[gate]);
+    };
+    const auto a = [&](size_t gate) { return sum(x[gate], of_h(gate)); };
+    if (is_lstm_) {
+      const Slot i = sigmoid(a(0)), f = sigmoid(a(1)), g = tanh(a(2)), o = sigmoid(a(3));
+      const Slot c = sum(product(f, state.c), product(i, g)), h = product(o, tanh(c));
+      return {weights.projection == none_ ? h : linear(h, weights.projection, none_), c};
+    }
+    if (gates_ == 3) {
+      const Slot r = sigmoid(a(0)), of_z = a(1), z = sigmoid(of_z);
+      const Slot n = tanh(sum(x[2], product(r, of_h(2))));
+      return {sum(product(sigmoid(negative(of_z)), n), product(z, state.h)), none_};
+    }
+    return {whole_.operation.starts_with("aten::rnn_relu") ? relu(a(0)) : tanh(a(0)), none_};
+  }
+
+  const Step& whole_;
+  Stack& values_;
+  bool is_lstm_;
+  int64_t gates_;
+  Slot none_ = -1;
+  std::vector<Step> steps_;
+};
+
+// One step of one layer: of x, the state (an LSTM's two as a list), W, U and, or none, b, d.
+class Cell : Parts {
+ public:
+  Cell(const Step& whole, const Stack& inputs, Stack& values)
+      : Parts(whole, values), has_biases_(!inputs.at(4).isNone()) {}
+
+  std::vector<Step> operator()() {
+    const auto& in = whole_.inputs;
+    const std::vector<Slot> given = is_lstm_ ? unpack(in[1], 2) : std::vector<Slot>{in[1], none_};
+    const std::vector<Slot> none(static_cast<size_t>(gates_), none_);
+    const Weights weights{by_gate(in[2]), has_biases_ ? by_gate(in[4]) : none, by_gate(in[3]),
+                          has_biases_ ? by_gate(in[5]) : none, none_};
+    std::vector<Slot> x;
+    for (size_t gate = 0; gate < weights.w.size(); ++gate) {
+      x.push_back(linear(in[0], weights.w[gate], weights.b[gate]));
+    }
+    const State next = cell(x, {given[0], given[1]}, weights);
+    const auto alias = [](const Tensors& t) { return t[0].alias(); };
+    add("view", {next.h}, alias, whole_.outputs[0]);
+    if (is_lstm_) add("view", {next.c}, alias, whole_.outputs[1]);
+    return std::move(steps_);
+  }
+
+ private:
+  bool has_biases_;
+};
+
+// All sequences are taken as packed ones: the rows of all steps in one matrix, sizes[t] of them of
+// step t, never more than of the step before. A whole batch is that with equal sizes.
+class Unrolling : Parts {
+ public:
+  Unrolling(const Step& whole, const Stack& inputs, Stack& values)
+      : Parts(whole, values),
+        packed_(inputs.at(3).isTensorList()),
+        first_(packed_ ? 2 : 1),
+        has_biases_(inputs[first_ + 2].toBool()),
+        layers_(inputs[first_ + 3].toInt()),
+        directions_(inputs[first_ + 6].toBool() ? 2 : 1),
+        batch_first_(!packed_ && inputs[first_ + 7].toBool()) {
+    const double dropout = inputs[first_ + 4].toDouble();
+    require(layers_ == 1 || dropout == 0 || !inputs[first_ + 5].toBool(),
+            fmt::format("dropout of {}", whole.name), "0 or at rest", dropout);
+    const at::Tensor x = inputs[0].toTensor();
+    if (packed_) {
+      const at::Tensor sizes = inputs[1].toTensor().contiguous();
+      sizes_.assign(sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel());
+    } else {
+      sizes_.assign(static_cast<size_t>(x.size(batch_first_ ? 1 : 0)),
+                    x.size(batch_first_ ? 0 : 1));
+    }
+    require(!sizes_.empty(), fmt::format("the sequences of {}", whole.name), "of a step or more",
+            0);
+    given_ = is_lstm_ ? unpack(whole.inputs[first_], 2) : std::vector<Slot>{whole.inputs[first_]};
+    weights_ = unpack(whole.inputs[first_ + 1], inputs[first_ + 1].toListRef().size());
+  }
+
+  std::vector<Step> operator()() {
+    Slot data = whole_.inputs[0];
+    if (!packed_) {
+      data = add("reshape", {data}, [batch_first = batch_first_](const Tensors& x) {
+        return (batch_first ? x[0].transpose(0, 1) : x[0]).flatten(0, 1);
+      });
+    }
+    std::vector<State> last;
+    for (int64_t layer = 0; layer < layers_; ++layer) {
+      std::vector<Slot> outputs;
+      for (int64_t direction = 0; direction < directions_; ++direction) {
+        outputs.push_back(run(data, layer * directions_ + direction, direction == 1, last));
+      }
+      data = cat(outputs, 1);
+    }
+    const int64_t steps = static_cast<int64_t>(sizes_.size()), rows = sizes_[0];
+    add(
+        "view", {data},
+        [=, packed = packed_, batch_first = batch_first_](const Tensors& x) {
+          if (packed) return x[0].alias();
+          const at::Tensor sequences = x[0].view({steps, rows, -1});
+          return batch_first ? sequences.transpose(0, 1) : sequences;
+        },
+        whole_.outputs[0]);
+    for (size_t part = 0; part < given_.size(); ++part) {
+      std::vector<Slot> states;
+      for (const State& state : last) states.push_back(part == 0 ? state.h : state.c);
+      const auto stack = [](const Tensors& x) { return at::stack(x); };
+      add("stack", states, stack, whole_.outputs[part + 1]);
+    }
+    return std::move(steps_);
+  }
+
+ private:
+  // The rows of each step.
+  std::vector<Slot> by_step(Slot x) {
+    std::vector<Slot> slots;
+    while (slots.size() < sizes_.size()) slots.push_back(constant({}));
+    const Call call = [sizes = sizes_](Stack& stack) {
+      const Tensors rows = stack.back().toTensor().split_with_sizes(sizes, 0);
+      stack.assign(rows.begin(), rows.end());
+    };
+    steps_.push_back({"aten::split_with_sizes of " + whole_.name,
+                      call,
+                      {x},
+                      slots,
+                      "aten::split_with_sizes",
+                      whole_.module});
+    return slots;
   }
 
   Weights weights(int64_t number) {
@@ -239,48 +301,31 @@ class Unrolling {
     return cat(outputs, 0);
   }
 
-  // x: W x + b, by gate.
-  State cell(const std::vector<Slot>& x, const State& state, const Weights& weights) {
-    const auto of_h = [&](size_t gate) {
-      return linear(state.h, weights.u[gate], weights.d[gate]);
-    };
-    const auto a = [&](size_t gate) { return sum(x[gate], of_h(gate)); };
-    if (is_lstm_) {
-      const Slot i = sigmoid(a(0)), f = sigmoid(a(1)), g = tanh(a(2)), o = sigmoid(a(3));
-      const Slot c = sum(product(f, state.c), product(i, g)), h = product(o, tanh(c));
-      return {weights.projection == none_ ? h : linear(h, weights.projection, none_), c};
-    }
-    if (gates_ == 3) {
-      const Slot r = sigmoid(a(0)), of_z = a(1), z = sigmoid(of_z);
-      const Slot n = tanh(sum(x[2], product(r, of_h(2))));
-      return {sum(product(sigmoid(negative(of_z)), n), product(z, state.h)), none_};
-    }
-    return {whole_.operation == "aten::rnn_relu" ? relu(a(0)) : tanh(a(0)), none_};
-  }
-
-  const Step& whole_;
-  Stack& values_;
   bool packed_;
   size_t first_;  // where the initial states are among the inputs; behind them come the weights
-  bool is_lstm_;
-  int64_t gates_;
   bool has_biases_;
   int64_t layers_, directions_;
   bool batch_first_;
   std::vector<int64_t> sizes_;
   std::vector<Slot> given_, weights_;
-  Slot none_ = -1;
-  std::vector<Step> steps_;
 };
+
+bool is_cell(const Step& step) {
+  static const std::set<std::string> cells = {"aten::gru_cell", "aten::lstm_cell",
+                                              "aten::rnn_tanh_cell", "aten::rnn_relu_cell"};
+  return cells.contains(step.operation);
+}
 
 }  // namespace
 
 bool is_recurrent(const Step& step) {
-  return step.operation == "aten::gru" || step.operation == "aten::lstm" ||
-         step.operation == "aten::rnn_tanh" || step.operation == "aten::rnn_relu";
+  static const std::set<std::string> whole = {"aten::gru", "aten::lstm", "aten::rnn_tanh",
+                                              "aten::rnn_relu"};
+  return whole.contains(step.operation) || is_cell(step);
 }
 
 std::vector<Step> unrolled(const Step& step, const Stack& inputs, Stack& values) {
+  if (is_cell(step)) return Cell(step, inputs, values)();
   return Unrolling(step, inputs, values)();
 }
 

@@ -1,11 +1,15 @@
 // Recurrent operators are taken apart for DeepLIFT and LRP: both give what they give of the same
 // net written out.
 #include <gtest/gtest.h>
+#include <torch/script.h>
 #include <torch/torch.h>
 
 #include "diffmask/attribution/deeplift.hpp"
 #include "diffmask/attribution/lrp.hpp"
+#include "diffmask/model/script.hpp"
 #include "tests/attribution/rule_models.hpp"
+#include "tests/bad_input.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace diffmask::recurrent_nets {
 namespace {
@@ -106,6 +110,46 @@ at::Tensor fused(const Net& net, const at::Tensor& given) {
   const auto result = call(data, sizes);
   return side_by_side(std::get<0>(at::_pad_packed_sequence(result[0], sizes, true, 0, kPositions)),
                       states(result));
+}
+
+// The same as `fused` and its weighted sum of one layer without lengths, in TorchScript, which
+// keeps LibTorch's operators for one step whole. Its site is "start".
+std::shared_ptr<const FrozenModel> by_cells(const Net& net, int64_t batch) {
+  torch::jit::Module start("Start");
+  start.define("def forward(self, x):\n  return x.clone()\n");
+  torch::jit::Module cells("Cells");
+  cells.register_module("start", start);
+  const std::vector<at::Tensor> weights = net.weights();
+  std::string arguments = "self.w, self.u";
+  cells.register_buffer("w", weights[0]);
+  cells.register_buffer("u", weights[1]);
+  if (net.biases) {
+    cells.register_buffer("b", weights[2]);
+    cells.register_buffer("d", weights[3]);
+    arguments += ", self.b, self.d";
+  }
+  cells.register_buffer("h", net.start(batch, 5)[0]);
+  cells.register_buffer("c", net.start(batch, 6)[0]);
+  const bool is_lstm = net.kind == Kind::lstm;
+  const std::string state = is_lstm ? "(h, c)" : "h";
+  const std::string cell = net.kind == Kind::rnn ? "rnn_tanh_cell"
+                           : is_lstm             ? "lstm_cell"
+                                                 : "gru_cell";
+  std::string forward =
+      "def forward(self, x):\n  x, h, c = self.start.forward(x), self.h, self.c\n";
+  std::string states;
+  for (int64_t t = 0; t < kPositions; ++t) {
+    forward += fmt::format("  {} = torch.{}(x[:, {}], {}, {})\n  h{} = h\n", state, cell, t,
+                           is_lstm ? "[h, c]" : "h", arguments, t);
+    states += fmt::format("h{}, ", t);
+  }
+  states += is_lstm ? "h, c" : "h";
+  cells.register_buffer("weights", random_tensor({kHidden * (kPositions + (is_lstm ? 2 : 1))}, 9));
+  cells.define(forward + "  return torch.mv(torch.cat([" + states + "], 1), self.weights)\n");
+  cells.eval();
+  const TemporaryFolder folder;
+  cells.save(folder / "cells.pt");
+  return load_script(folder / "cells.pt");
 }
 
 using OneMinus = std::function<at::Tensor(const at::Tensor& a)>;  // 1 - sigmoid(a)
@@ -237,6 +281,49 @@ TEST(RecurrentTest, LrpConservesRelevance) {
     const Lrp method(whole(net), kOneNumber, {.rest = LrpOptions::Rest::spread});
     EXPECT_LE(method.attribute(example()).gap.abs().max().item<double>(), 1e-3);
   }
+}
+
+TEST(RecurrentTest, CellsGiveWhatTheWholeGives) {
+  for (const Net& net : nets()) {
+    if (net.layers > 1 || !net.batch_first) continue;
+    SCOPED_TRACE(net.name);
+    const Batch batch = example();
+    const auto cells = by_cells(net, batch.size()), sequence = whole(net);
+    EXPECT_LE(relative_error(cells->record(batch.inputs).output(),
+                             sequence->record(batch.inputs).output()),
+              1e-12);
+    EXPECT_LE(relative_error(DeepLift(cells, kOneNumber).attribute(batch).features[0],
+                             DeepLift(sequence, kOneNumber).attribute(batch).features[0]),
+              1e-9);
+    const LrpOptions lrp{.epsilon = 1e-12};
+    EXPECT_LE(relative_error(Lrp(cells, kOneNumber, lrp).attribute(batch).features[0],
+                             Lrp(sequence, kOneNumber, lrp).attribute(batch).features[0]),
+              1e-8);
+  }
+}
+
+// As TorchScript keeps it: a trace of a native model runs the net, and dropout, twice.
+TEST(RecurrentTest, RefusesDropoutAtWork) {
+  torch::jit::Module start("Start"), net("Net");
+  start.define("def forward(self, x):\n  return x.clone()\n");
+  net.register_module("start", start);
+  const Net layers{"gru", Kind::gru, 2};
+  std::string weights;
+  for (const at::Tensor& weight : layers.weights()) {
+    const std::string name = fmt::format("w{}", weights.size());
+    net.register_buffer(name, weight);
+    weights += "self." + name + ", ";
+  }
+  net.register_buffer("h", layers.start(3, 5));
+  net.define("def forward(self, x):\n  return torch.gru(self.start.forward(x), self.h, [" +
+             weights + "], True, 2, 0.5, True, False, True)[0].sum(2).sum(1)\n");
+  net.eval();
+  const TemporaryFolder folder;
+  net.save(folder / "net.pt");
+  const auto model = load_script(folder / "net.pt");
+  expect_refused<ArgumentError>(
+      {{"dropout", [&] { DeepLift(model, kOneNumber).attribute(example()); },
+        "has to be 0 or at rest, but got 0.5"}});
 }
 
 // Where nothing is below 0, rnn_relu is linear: h = sum_t U^(T - 1 - t) W x_t.
