@@ -199,11 +199,9 @@ inline const std::vector<TaskMethod>& task_methods() {
        [](const TaskRun& run) { return fit_per_sample(run, dm::GateKind::hard_concrete); }},
       {"REINFORCE per-sample",
        [](const TaskRun& run) { return fit_per_sample(run, dm::GateKind::bernoulli); }},
-      // It was published on this task, as good as without the entropy (GnnExplainerOptions).
       {"GNNExplainer",
        [](const TaskRun& run) {
-         return dm::GnnExplainer(run.task.model, run.options(), {.entropy = 0})
-             .attribute(run.batch());
+         return dm::GnnExplainer(run.task.model, run.options()).attribute(run.batch());
        },
        "ba_shapes"},
   };

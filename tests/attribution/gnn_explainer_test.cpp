@@ -20,15 +20,17 @@ std::shared_ptr<const FrozenModel> weighing(const std::vector<double>& a) {
   });
 }
 
+// Two positions are needed: at the minimum 4 / (1 + exp(8 z)) = size.
 TEST(GnnExplainerTest, KeepsWhatThePredictionNeeds) {
   const auto model = weighing({1, 0, 1, 0, -1});
   const Batch batch = batch_of(at::ones({2, 5, 1}));
   const Attribution found =
-      GnnExplainer(model, at_input(), {.steps = 200, .size = 0.05, .entropy = 0.1})
-          .attribute(batch);
+      GnnExplainer(model, at_input(), {.steps = 200, .size = 0.05}).attribute(batch);
   for (int64_t row = 0; row < 2; ++row) {
     const at::Tensor scores = found.scores[row].squeeze(1);
-    for (const int64_t needed : {0, 2}) EXPECT_GT(scores[needed].item<double>(), 0.9) << needed;
+    for (const int64_t needed : {0, 2}) {
+      EXPECT_NEAR(scores[needed].item<double>(), std::log(4 / 0.05 - 1) / 8, 1e-2) << needed;
+    }
     for (const int64_t other : {1, 3, 4}) EXPECT_LT(scores[other].item<double>(), 0.1) << other;
   }
   EXPECT_TRUE(found.keep.equal(found.scores.gt(0.5)));
@@ -45,12 +47,13 @@ TEST(GnnExplainerTest, FindsTheMinimum) {
   EXPECT_NEAR(z, std::log(3.0) / 4, 1e-4);
 }
 
-// On few positions the published weights keep all: the entropy's gradient, a mean's, outweighs the
-// size's, a sum's, and pushes a mask that starts above 1/2 to 1.
+// On few positions the published start and weights keep all: the entropy's gradient, a mean's,
+// outweighs the size's, a sum's, and pushes a mask that starts above 1/2 to 1.
 TEST(GnnExplainerTest, PublishedWeightsKeepAllOfASmallGraph) {
   const auto model = weighing({1, 0, 1, 0, -1});
   const Batch batch = batch_of(at::ones({1, 5, 1}));
-  EXPECT_TRUE(GnnExplainer(model, at_input()).attribute(batch).keep.all().item<bool>());
+  const GnnExplainer published(model, at_input(), {.initial = 1.0, .entropy = 1.0});
+  EXPECT_TRUE(published.attribute(batch).keep.all().item<bool>());
 }
 
 TEST(GnnExplainerTest, ExamplesAndPaddingAreApart) {

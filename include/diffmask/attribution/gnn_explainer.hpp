@@ -19,19 +19,18 @@
 
 namespace diffmask {
 
-/// Defaults are the weights of the public implementation, which there mean something else: it takes
-/// the entropy's mean over all N^2 entries of the adjacency matrix, so that its weight 1 is P / N^2
-/// here, as good as none. To get the published results set entropy = 0 (docs/results.md). With
-/// entropy = 1 a small graph's mask stays open: in M the penalties' gradients are z (1 - z) times
-/// entropy M / P and size, and at the start, M = 1, the first is larger below 200 positions. From
-/// open masks (initial 3) and without entropy, edges that matter only together are not lost
-/// together.
+/// Weights are those of the public implementation, but for two defaults of our own. Masks start
+/// open, so that edges that matter only together are not lost together; the published start is M
+/// = 1. And there is no entropy: its published weight of 1 is of the mean over all N^2 entries of
+/// the adjacency matrix, P / N^2 here, as good as none, while a weight of 1 here keeps a small
+/// graph's mask open: in M the penalties' gradients are z (1 - z) times entropy M / P and size, and
+/// at M = 1 the first is larger below 200 positions (docs/results.md).
 struct GnnExplainerOptions {
   int64_t steps = 100;        ///< of Adam, >= 1
   double rate = 0.1;          ///< its step size, > 0
-  double initial = 1.0;       ///< M and U at the start
+  double initial = 5.0;       ///< M and U at the start
   double size = 0.005;        ///< weight of each position kept, >= 0
-  double entropy = 1.0;       ///< weight of the mean entropy, >= 0
+  double entropy = 0.0;       ///< weight of the mean entropy, >= 0
   std::string features;       ///< the site (B, ..., F) whose features are masked, too; none: none
   double feature_size = 1.0;  ///< >= 0
   double feature_entropy = 0.1;  ///< >= 0
