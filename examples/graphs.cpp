@@ -171,7 +171,6 @@ dm::DiffMask fitted_diffmask(const std::shared_ptr<dm::FrozenModel>& model, cons
   trainer.epsilon = settings.epsilon;
   trainer.steps = settings.steps;
   trainer.warm_up = 0;
-  trainer.penalty = {.form = dm::PenaltyOptions::Form::expected_l0, .scale = 1.0, .push = 0.05};
   trainer.gate_rate = 0.02;
   trainer.final_rate = 0.2;
   trainer.batches.batch_size = 32;
