@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -35,6 +36,9 @@ class Bfloat16Products {
  private:
   static void set(bool wanted) {
     at::globalContext().setFloat32MatmulPrecision(wanted ? "medium" : "highest");
+    // oneDNN keeps what it prepared for each of the last 1,024 shapes, of which batches of like
+    // lengths have many: gigabytes. It asks once, at its first product.
+    if (wanted) setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16", /*overwrite=*/0);
     // The fused attention takes many small products, which cost more to prepare than to compute.
     at::globalContext().setSDPUseFlash(!wanted);
   }
@@ -119,8 +123,8 @@ struct Explained {
 inline Explained explain(const std::shared_ptr<const diffmask::FrozenModel>& model,
                          const diffmask::Dataset& training, const diffmask::Dataset& validation,
                          diffmask::Masking masking, const diffmask::TrainerOptions& options,
-                         const std::string& file,
-                         const std::vector<diffmask::Callback>& callbacks) {
+                         const std::string& file, const std::vector<diffmask::Callback>& callbacks,
+                         const diffmask::BaselineOptions& baseline = {}) {
   if (!file.empty() && std::filesystem::exists(file)) {
     return {diffmask::DiffMask::load(file, model)};
   }
@@ -128,7 +132,8 @@ inline Explained explain(const std::shared_ptr<const diffmask::FrozenModel>& mod
   const double bias = masking == diffmask::Masking::input ? 3.0 : 2.0;
   diffmask::DiffMask method(
       model, {.masking = masking,
-              .probe = {.hidden_size = 128, .initial_bias = bias, .layer_norm = true}});
+              .probe = {.hidden_size = 128, .initial_bias = bias, .layer_norm = true},
+              .baseline = baseline});
   const auto summary = method.fit(training, validation, options, callbacks);
   fmt::print("{}", summary.full_report());
   std::fflush(stdout);

@@ -91,7 +91,9 @@ at::Tensor span_loss(const at::Tensor& output, const at::Tensor& spans) {
 dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
   auto trainer = encoder_recipe(masking, options.epsilon, /*unit=*/0.1 / options.epsilon, 8e-3);
   trainer.divergence = dm::divergence::span;
-  trainer.steps = trainer.validate_every = options.steps;
+  // Of input gating a step trains two depths, of hidden gating all.
+  trainer.steps = options.steps * (masking == dm::Masking::input ? 3 : 1);
+  trainer.validate_every = trainer.steps;
   trainer.batches.batch_size = options.batch_size;
   trainer.seed = options.seed;
   return trainer;
@@ -362,7 +364,9 @@ int main(int argc, char** argv) {
   app.add_option("--longest", options.longest, "Tokens of a question and its passage; more are cut")
       ->capture_default_str();
   app.add_option("--epochs", options.epochs, "Epochs of fine-tuning")->capture_default_str();
-  app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
+  app.add_option("--steps", options.steps,
+                 "Steps of hidden gating; input gating takes three times as many")
+      ->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Questions a step")->capture_default_str();
   app.add_option("--selection", options.selection,
                  "Questions that an explainer is selected on, of those held out; 0: all")

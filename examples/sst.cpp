@@ -39,7 +39,7 @@ struct Options {
   std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
                                                                         trade_off;
   uint64_t seed = 0;
-  int64_t epochs = 4, steps = 800, batch_size = 32, threads = 0;
+  int64_t epochs = 3, phrases = 1, steps = 800, batch_size = 32, threads = 0;
   double input_epsilon = 0.06, hidden_epsilon = 0.05;
   double rate = 0.015, mask_words = 0.5;
   bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;
@@ -185,11 +185,16 @@ class Experiment {
     supervised.selection = [](const at::Tensor& y, const at::Tensor& c) {
       return 1 - dm::macro_f1(y.argmax(1), c, kClasses);
     };
+    const auto phrases = dm::make_generator(dm::derive_seed(options_.seed, 103));
+    const Part training =
+        encoded(sst::with_phrases(corpus_.training.sentences, options_.phrases, phrases), options_,
+                tokenizer_);
     const auto trained =
-        dm::train_supervised(*net_, forward, loss, corpus_.training.data, corpus_.development.data,
+        dm::train_supervised(*net_, forward, loss, training.data, corpus_.development.data,
                              supervised, callbacks("classifier"));
     fmt::print("classifier: epoch {} of {}, macro-F1 {:.3f} on dev, {:.1f} s\n", trained.epoch,
                options_.epochs, 1 - trained.loss, trained.seconds);
+    std::fflush(stdout);
     report_["seconds"]["fine_tune"] = trained.seconds;
     if (!options_.classifier.empty()) dm::save_weights(*net_, options_.classifier);
   }
@@ -197,9 +202,15 @@ class Experiment {
   Explained fit(dm::Masking masking, double epsilon, uint64_t seed, const std::string& file = "") {
     const bool input = masking == dm::Masking::input;
     const Bfloat16Products fast(options_.bfloat16);
+    dm::BaselineOptions baseline;
+    if (input && options_.mask_words > 0) {  // what stands for a word is what fine-tuning put there
+      const at::Tensor mask = at::full({1, 1}, tokenizer_.mask(), at::kLong);
+      baseline = {.start = dm::BaselineOptions::Start::given,
+                  .vectors = {net_->embed_words(mask).flatten()}};
+    }
     return explain(model_, corpus_.training.data, corpus_.development.data, masking,
                    recipe(options_, masking, epsilon, seed), file,
-                   callbacks(input ? "input gating" : "hidden gating"));
+                   callbacks(input ? "input gating" : "hidden gating"), baseline);
   }
 
   void fit_explainers() {
@@ -397,6 +408,10 @@ int main(int argc, char** argv) {
   app.add_option("--json", options.json, "Write the figures here");
   app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
   app.add_option("--epochs", options.epochs, "Epochs of fine-tuning")->capture_default_str();
+  app.add_option("--phrases", options.phrases,
+                 "Fine-tune on so many phrases of each sentence, too, with their own labels")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--mask-words", options.mask_words,
                  "In fine-tuning each sentence loses words, at a rate uniform on 0 to this")
       ->check(CLI::Range(0.0, 1.0))

@@ -1,4 +1,4 @@
-// What the treebank says of the words that an explainer keeps.
+// The treebank's sentences and phrases, and what it says of the words that an explainer keeps.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -37,6 +37,28 @@ inline Part encoded(std::vector<dm::LabelledSentence> sentences, const dm::WordP
   }
   dm::EncodedDataset data(std::move(encodings), at::tensor(labels, at::kLong), options);
   return {std::move(sentences), std::move(data)};
+}
+
+// The sentences and, drawn from each, so many of its phrases of `kShortest` words and more.
+inline std::vector<dm::LabelledSentence> with_phrases(std::vector<dm::LabelledSentence> sentences,
+                                                      int64_t most,
+                                                      const at::Generator& generator) {
+  constexpr size_t kShortest = 4;
+  std::vector<dm::LabelledSentence> drawn;
+  for (const dm::LabelledSentence& sentence : sentences) {
+    std::vector<dm::LabelledSentence> phrases;
+    for (const auto& [label, first, words] : sentence.phrases) {
+      if (words < kShortest) continue;
+      const auto begin = sentence.words.begin() + static_cast<int64_t>(first);
+      phrases.push_back({label, {begin, begin + static_cast<int64_t>(words)}, {}});
+    }
+    const auto order = dm::shuffled(static_cast<int64_t>(phrases.size()), generator);
+    for (size_t i = 0; i < order.size() && i < static_cast<size_t>(most); ++i) {
+      drawn.push_back(std::move(phrases[static_cast<size_t>(order[i])]));
+    }
+  }
+  sentences.insert(sentences.end(), drawn.begin(), drawn.end());
+  return sentences;
 }
 
 // The scores of each sentence. Shape: (T, depths) each.

@@ -26,7 +26,7 @@ std::string unescape(std::string_view word) {
 // may open as many as it likes.
 LabelledSentence parse(std::string_view line) {
   struct Node {
-    int64_t label;
+    LabelledPhrase phrase;
     bool has_word, has_parts;
   };
   std::vector<Node> open;
@@ -51,16 +51,20 @@ LabelledSentence parse(std::string_view line) {
       if (label.size() != 1 || label[0] < '0' || label[0] > '4') {
         fail(fmt::format("the label has to be 0..4, but got '{}'", label));
       }
-      if (open.empty()) sentence.label = label[0] - '0';
-      open.push_back({label[0] - '0', false, false});
+      open.push_back({{label[0] - '0', sentence.words.size(), 0}, false, false});
       at += 2;
     } else if (line[at] == ')') {
       if (open.empty()) fail("closes what is not open");
       if (!open.back().has_word && !open.back().has_parts) {
         fail("has a node without a word or parts");
       }
+      LabelledPhrase phrase = open.back().phrase;
+      phrase.words = sentence.words.size() - phrase.first;
+      const bool is_leaf = open.back().has_word;
       open.pop_back();
       is_whole = open.empty();
+      if (is_whole) sentence.label = phrase.label;
+      if (!is_whole && !is_leaf) sentence.phrases.push_back(phrase);
       ++at;
     } else {
       if (open.empty() || open.back().has_word || open.back().has_parts) {
@@ -69,7 +73,7 @@ LabelledSentence parse(std::string_view line) {
       const std::string_view word = line.substr(at, line.find_first_of(" ()", at) - at);
       open.back().has_word = true;
       sentence.words.push_back(unescape(word));
-      sentence.word_labels.push_back(open.back().label);
+      sentence.word_labels.push_back(open.back().phrase.label);
       at += word.size();
     }
   }

@@ -1,5 +1,6 @@
-// Attribution methods on the encoder that tests/reference/encoder.py makes, 16 x 32 tokens, beside
-// tests/reference/captum_times.py, which times Captum on the same:
+// Attribution methods on the models that tests/reference/encoder.py makes, 16 x 32 tokens, beside
+// tests/reference/captum_times.py, which times Captum on the same: "program" is a traced encoder
+// whose states' mean is explained, "native" a classifier in nets/bert.hpp.
 //
 //   DIFFMASK_ENCODER=FOLDER attribution_benchmark --benchmark_repetitions=3
 //     --benchmark_report_aggregates_only
@@ -13,6 +14,7 @@
 #include "diffmask/attribution/integrated_gradients.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/model/exported.hpp"
+#include "diffmask/nets/bert.hpp"
 
 namespace diffmask {
 namespace {
@@ -23,9 +25,26 @@ std::string path(const std::string& ending) {
   return std::string(std::getenv("DIFFMASK_ENCODER")) + "/encoder" + ending;
 }
 
-const std::shared_ptr<Program>& model() {
+const std::shared_ptr<Program>& program() {
   static const auto loaded = load_program(path(".ts"));
   return loaded;
+}
+
+// A model, the sites that are explained, and the number that is.
+struct Subject {
+  std::string name;
+  std::shared_ptr<const FrozenModel> model;
+  std::string embeddings, layer4;
+  Target target;
+};
+
+std::vector<Subject> subjects() {
+  const auto classifier = load_bert(std::getenv("DIFFMASK_ENCODER") + std::string("/classifier"),
+                                    {.kind = BertHead::Kind::classification, .classes = 2});
+  return {{"program", program(), "bert.embeddings", "bert.encoder.layer.4",
+           [](const at::Tensor& y, const at::Tensor&) { return y.mean(1).select(1, 0); }},
+          {"native", staged(classifier), "embeddings", "layer.4",
+           [](const at::Tensor& y, const at::Tensor&) { return y.select(1, 0); }}};
 }
 
 Batch batch() {
@@ -42,19 +61,15 @@ Batch one_text() {
   return text;
 }
 
-AttributionOptions options(const std::string& site) {
-  AttributionOptions result{.sites = {site}};
-  result.target = [](const at::Tensor& y, const at::Tensor&) { return y.mean(1).select(1, 0); };
-  return result;
-}
-
-void integrated_gradients(benchmark::State& state, const std::string& site) {
-  const IntegratedGradients method(model(), options(site), {.steps = kSteps, .tolerance = 0});
+void integrated_gradients(benchmark::State& state, const Subject& subject,
+                          const std::string& site) {
+  const IntegratedGradients method(subject.model, {.sites = {site}, .target = subject.target},
+                                   {.steps = kSteps, .tolerance = 0});
   for (auto _ : state) method.attribute(batch());
 }
 
-void leave_one_out(benchmark::State& state, const std::string& site) {
-  const LeaveOneOut method(model(), options(site));
+void leave_one_out(benchmark::State& state, const Subject& subject, const std::string& site) {
+  const LeaveOneOut method(subject.model, {.sites = {site}, .target = subject.target});
   for (auto _ : state) method.attribute(batch());
 }
 
@@ -63,7 +78,7 @@ void subsets(benchmark::State& state, const std::string& site) {
   const Criterion all_but_never = [](const at::Tensor& y, const at::Tensor& y0) {
     return (y - y0).abs().amax({1, 2}).lt(0);
   };
-  const ExactSearch method(model(), options(site), {.criterion = all_but_never});
+  const ExactSearch method(program(), {.sites = {site}}, {.criterion = all_but_never});
   for (auto _ : state) method.attribute(one_text());
 }
 
@@ -71,7 +86,7 @@ void plain(benchmark::State& state) {
   const Inputs text = one_text().inputs;
   const Inputs rows = {text[0].repeat({64, 1}), text[1].repeat({64, 1})};
   for (auto _ : state) {
-    for (int64_t row = 0; row < kSubsets; row += 64) model()->record(rows, {"bert.embeddings"});
+    for (int64_t row = 0; row < kSubsets; row += 64) program()->record(rows, {"bert.embeddings"});
   }
 }
 
@@ -82,11 +97,15 @@ void register_all() {
         ->Iterations(1)
         ->UseRealTime();
   };
-  for (const auto& [name, site] :
-       {std::pair<std::string, std::string>{"embeddings", "bert.embeddings"},
-        {"layer 4", "bert.encoder.layer.4"}}) {
-    add("integrated gradients, " + name, integrated_gradients, site);
-    add("leave-one-out, " + name, leave_one_out, site);
+  for (const Subject& subject : subjects()) {
+    for (const auto& [name, site] :
+         {std::pair{"embeddings", subject.embeddings}, std::pair{"layer 4", subject.layer4}}) {
+      const auto title = [&](const char* method) {
+        return fmt::format("{}, {}, {}", subject.name, method, name);
+      };
+      add(title("integrated gradients"), integrated_gradients, subject, site);
+      add(title("leave-one-out"), leave_one_out, subject, site);
+    }
   }
   add("4096 subsets, embeddings", subsets, std::string("bert.embeddings"));
   add("4096 plain rows", plain);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "diffmask/core/file.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/shared_data.hpp"
@@ -12,6 +14,15 @@ namespace {
 
 using Words = std::vector<std::string>;
 using Labels = std::vector<int64_t>;
+using Phrases = std::vector<std::array<int64_t, 3>>;  // label, first, words
+
+Phrases phrases_of(const LabelledSentence& sentence) {
+  Phrases result;
+  for (const auto& [label, first, words] : sentence.phrases) {
+    result.push_back({label, static_cast<int64_t>(first), static_cast<int64_t>(words)});
+  }
+  return result;
+}
 
 class TreesTest : public testing::Test {
  protected:
@@ -38,6 +49,16 @@ TEST_F(TreesTest, ReadsWordsAndLabels) {
   EXPECT_EQ(trees[1].words, (Words{"bad"}));
   EXPECT_EQ(trees[2].words, (Words{"(", "1/2", "**", ")", "caf\u00E9"}));
   EXPECT_EQ(trees[2].word_labels, (Labels{2, 1, 2, 2, 2}));
+}
+
+TEST_F(TreesTest, ReadsPhrases) {
+  const auto trees = trees_of(
+      "(3 (2 A) (4 (4 fine) (2 film)))\n"
+      "(0 bad)\n"
+      "(1 (0 (2 No) (4 (4 fine) (2 film))) (3 (2 at) (2 all)))");
+  EXPECT_EQ(phrases_of(trees[0]), (Phrases{{4, 1, 2}}));
+  EXPECT_EQ(phrases_of(trees[1]), Phrases{});
+  EXPECT_EQ(phrases_of(trees[2]), (Phrases{{4, 1, 2}, {0, 0, 3}, {3, 3, 2}}));
 }
 
 TEST_F(TreesTest, NamesBrokenLines) {
@@ -76,23 +97,37 @@ TEST_F(TreesTest, TakesAnyDepth) {
 TEST(TreebankTest, HasTheNumbersOfItsPaper) {
   struct Split {
     std::string name;
-    Labels sentences, words;  // by label
+    Labels sentences, phrases, words;  // by label
   };
   // Counted apart from this reader, by a regular expression.
   const std::vector<Split> table = {
-      {"train", {1092, 2218, 1624, 2322, 1288}, {1130, 7795, 140415, 11524, 2699}},
-      {"dev", {139, 289, 229, 279, 165}, {146, 992, 18231, 1511, 394}},
-      {"test", {279, 633, 389, 510, 399}, {306, 2007, 36325, 3059, 708}},
+      {"train",
+       {1092, 2218, 1624, 2322, 1288},
+       {6023, 24349, 77749, 30348, 8006},
+       {1130, 7795, 140415, 11524, 2699}},
+      {"dev",
+       {139, 289, 229, 279, 165},
+       {785, 3332, 9845, 3991, 1119},
+       {146, 992, 18231, 1511, 394}},
+      {"test",
+       {279, 633, 389, 510, 399},
+       {1423, 6615, 19834, 7429, 2684},
+       {306, 2007, 36325, 3059, 708}},
   };
-  for (const auto& [name, sentences, words] : table) {
+  for (const auto& [name, sentences, phrases, words] : table) {
     DIFFMASK_NEEDS_DATA(path, "sst/" + name + ".txt");
-    Labels of_sentences(5), of_words(5);
+    Labels of_sentences(5), of_phrases(5), of_words(5);
     for (const LabelledSentence& sentence : read_trees(path)) {
       ++of_sentences[sentence.label];
+      for (const LabelledPhrase& phrase : sentence.phrases) {
+        ++of_phrases[phrase.label];
+        ASSERT_LE(phrase.first + phrase.words, sentence.words.size());
+      }
       ASSERT_EQ(sentence.words.size(), sentence.word_labels.size());
       for (const int64_t label : sentence.word_labels) ++of_words[label];
     }
     EXPECT_EQ(of_sentences, sentences) << name;
+    EXPECT_EQ(of_phrases, phrases) << name;
     EXPECT_EQ(of_words, words) << name;
   }
 }

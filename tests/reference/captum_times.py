@@ -1,4 +1,4 @@
-"""Times Captum on the encoder of tests/reference/encoder.py, beside attribution_benchmark.
+"""Times Captum on the models of tests/reference/encoder.py, beside attribution_benchmark.
 
     captum_times.py FOLDER [REPETITIONS]        (needs captum==0.9.0)
 
@@ -16,12 +16,26 @@ import warnings
 warnings.filterwarnings("ignore")
 
 import torch
+import transformers
 from captum.attr import LayerFeatureAblation, LayerIntegratedGradients
 from safetensors.torch import load_file
 
 from encoder import Encoder
 
 EXAMPLES, STEPS = 16, 50
+
+
+class Logits(torch.nn.Module):
+    """The classifier's logits, (B, 2), with the fused attention that transformers takes itself."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.whole = transformers.BertForSequenceClassification.from_pretrained(
+            folder + "/classifier")
+        self.bert = self.whole.bert
+
+    def forward(self, ids, mask):
+        return self.whole(ids, mask).logits
 
 
 class Mean(torch.nn.Module):
@@ -51,7 +65,6 @@ def main():
     torch.set_num_threads(2)
     torch.manual_seed(0)
     encoder = Encoder().eval()  # the weights of encoder.py: the same seed and order
-    model = Mean(encoder)
     file = load_file(folder + "/encoder.safetensors")
     ids, mask = file["input0"][:EXAMPLES], file["input1"][:EXAMPLES]
     with torch.no_grad():
@@ -60,16 +73,17 @@ def main():
     target = torch.zeros(EXAMPLES, dtype=torch.int64)
     units = torch.arange(32).view(1, 32, 1).expand(1, 32, 384)
     result = {}
-    for name, layer in (("embeddings", model.bert.embeddings),
-                        ("layer 4", model.bert.encoder.layer[4])):
-        gradients = LayerIntegratedGradients(model, layer)
-        ablation = LayerFeatureAblation(model, layer)
-        result[f"integrated gradients, {name}"] = median_seconds(
-            lambda: gradients.attribute(ids, additional_forward_args=(mask,), target=target,
-                                        n_steps=STEPS, internal_batch_size=64), repetitions)
-        result[f"leave-one-out, {name}"] = median_seconds(
-            lambda: ablation.attribute(ids, additional_forward_args=(mask,), target=target,
-                                       layer_mask=units), repetitions)
+    for kind, model in (("program", Mean(encoder)), ("native", Logits(folder).eval())):
+        for name, layer in (("embeddings", model.bert.embeddings),
+                            ("layer 4", model.bert.encoder.layer[4])):
+            gradients = LayerIntegratedGradients(model, layer)
+            ablation = LayerFeatureAblation(model, layer)
+            result[f"{kind}, integrated gradients, {name}"] = median_seconds(
+                lambda: gradients.attribute(ids, additional_forward_args=(mask,), target=target,
+                                            n_steps=STEPS, internal_batch_size=64), repetitions)
+            result[f"{kind}, leave-one-out, {name}"] = median_seconds(
+                lambda: ablation.attribute(ids, additional_forward_args=(mask,), target=target,
+                                           layer_mask=units), repetitions)
     print(json.dumps(result, indent=1))
 
 

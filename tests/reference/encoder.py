@@ -1,9 +1,11 @@
-"""Writes a 6-layer BERT encoder of MiniLM's size (90 MB) for tests/model/program_benchmark.cpp.
+"""Writes 6-layer BERTs of MiniLM's size (90 MB each) for tests/model/program_benchmark.cpp and
+tests/attribution/attribution_benchmark.cpp.
 
     encoder.py FOLDER
 
 FOLDER gets encoder.ts (traced), encoder.pt2 (torch.export) and encoder.safetensors (input0,
-input1, output) for a batch of 32 x 32 tokens. Weights are random: only speed is measured.
+input1, output) for a batch of 32 x 32 tokens, and the Hugging Face folder `classifier` of a
+classifier of two classes. Weights are random: only speed is measured.
 """
 
 import os
@@ -16,12 +18,14 @@ import transformers
 from safetensors.torch import save_file
 
 
+SIZES = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+
+
 class Encoder(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.bert = transformers.BertModel(transformers.BertConfig(
-            hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
-            attn_implementation="eager"))
+        self.bert = transformers.BertModel(
+            transformers.BertConfig(**SIZES, attn_implementation="eager"))
 
     def forward(self, input_ids, attention_mask):
         return self.bert(input_ids, attention_mask, return_dict=False)[0]
@@ -43,6 +47,8 @@ def main():
                       base + ".pt2")
     save_file({"input0": inputs[0], "input1": inputs[1], "output": output.contiguous()},
               base + ".safetensors")
+    classifier = transformers.BertForSequenceClassification(transformers.BertConfig(**SIZES))
+    classifier.save_pretrained(os.path.join(sys.argv[1], "classifier"))
 
 
 if __name__ == "__main__":
