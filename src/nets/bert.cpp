@@ -412,10 +412,15 @@ at::Tensor Bert::layer_at(const at::Tensor& queries, int64_t number, const at::T
                 hiding, share, share > 0 ? generator() : generator_)
           .transpose(1, 2)
           .reshape(queries.sizes());
-  const at::Tensor attended =
-      norm(*layer.attended_norm, queries + dropped(linear(*layer.attended, seen), config_.dropout));
-  const at::Tensor inner = at::gelu(linear(*layer.inner, attended));
-  return norm(*layer.outer_norm, attended + dropped(linear(*layer.outer, inner), config_.dropout));
+  // Sums are taken in place, and so is gelu where no gradient asks for what it was taken of: new
+  // memory costs more than the sum.
+  const auto residual = [&](const Affine& affine, const at::Tensor& of, const at::Tensor& to) {
+    return dropped(linear(affine, of), config_.dropout).add_(to);
+  };
+  const at::Tensor attended = norm(*layer.attended_norm, residual(*layer.attended, seen, queries));
+  at::Tensor inner = linear(*layer.inner, attended);
+  inner = at::GradMode::is_enabled() ? at::gelu(inner) : at::gelu_(inner);
+  return norm(*layer.outer_norm, residual(*layer.outer, inner, attended));
 }
 
 at::Tensor Bert::decide(const at::Tensor& state, const at::Tensor& mask) const {

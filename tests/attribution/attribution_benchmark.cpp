@@ -30,27 +30,34 @@ const std::shared_ptr<Program>& program() {
   return loaded;
 }
 
-// A model, the sites that are explained, and the number that is.
+Batch batch() {
+  static const Safetensors file = load_safetensors(path(".safetensors"));
+  const at::Tensor ids = file.at("input0").narrow(0, 0, kExamples);
+  return {{ids, file.at("input1").narrow(0, 0, kExamples)}, ids.ge(0), {}, {}};
+}
+
+// A model, what its mask is of, the sites that are explained, and the number that is.
 struct Subject {
   std::string name;
   std::shared_ptr<const FrozenModel> model;
+  at::ScalarType mask;
   std::string embeddings, layer4;
   Target target;
+
+  Batch texts() const {
+    Batch texts = batch();
+    texts.inputs[1] = texts.inputs[1].to(mask);
+    return texts;
+  }
 };
 
 std::vector<Subject> subjects() {
   const auto classifier = load_bert(std::getenv("DIFFMASK_ENCODER") + std::string("/classifier"),
                                     {.kind = BertHead::Kind::classification, .classes = 2});
-  return {{"program", program(), "bert.embeddings", "bert.encoder.layer.4",
+  return {{"program", program(), at::kLong, "bert.embeddings", "bert.encoder.layer.4",
            [](const at::Tensor& y, const at::Tensor&) { return y.mean(1).select(1, 0); }},
-          {"native", staged(classifier), "embeddings", "layer.4",
+          {"native", staged(classifier), at::kBool, "embeddings", "layer.4",
            [](const at::Tensor& y, const at::Tensor&) { return y.select(1, 0); }}};
-}
-
-Batch batch() {
-  static const Safetensors file = load_safetensors(path(".safetensors"));
-  const at::Tensor ids = file.at("input0").narrow(0, 0, kExamples);
-  return {{ids, file.at("input1").narrow(0, 0, kExamples)}, ids.ge(0), {}, {}};
 }
 
 // One text, whose first positions are searched.
@@ -65,12 +72,12 @@ void integrated_gradients(benchmark::State& state, const Subject& subject,
                           const std::string& site) {
   const IntegratedGradients method(subject.model, {.sites = {site}, .target = subject.target},
                                    {.steps = kSteps, .tolerance = 0});
-  for (auto _ : state) method.attribute(batch());
+  for (auto _ : state) method.attribute(subject.texts());
 }
 
 void leave_one_out(benchmark::State& state, const Subject& subject, const std::string& site) {
   const LeaveOneOut method(subject.model, {.sites = {site}, .target = subject.target});
-  for (auto _ : state) method.attribute(batch());
+  for (auto _ : state) method.attribute(subject.texts());
 }
 
 // A decision that only the whole text keeps, so that every subset is tried.
