@@ -37,7 +37,7 @@ class Bfloat16Products {
   static void set(bool wanted) {
     at::globalContext().setFloat32MatmulPrecision(wanted ? "medium" : "highest");
     // oneDNN keeps what it prepared for each of the last 1,024 shapes, of which batches of like
-    // lengths have many: gigabytes. It asks once, at its first product.
+    // lengths have many: gigabytes. It asks once, at its first product, and not again.
     if (wanted) setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16", /*overwrite=*/0);
     // The fused attention takes many small products, which cost more to prepare than to compute.
     at::globalContext().setSDPUseFlash(!wanted);

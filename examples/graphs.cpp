@@ -196,7 +196,8 @@ json run(const Settings& settings, uint64_t seed) {
   scores.add("gradient x input", dm::GradientTimesInput(model, at_edges));
   scores.add("GNNExplainer", dm::GnnExplainer(model, at_edges));
   // The public implementation's start, and its entropy: over all N^2 entries of the adjacency, of
-  // which the edges are few, so that over edges it is none. With a weight over edges it is another.
+  // which the edges are few, so that over edges it is none. Averaged over the edges alone it is a
+  // different penalty.
   scores.add("  as published", dm::GnnExplainer(model, at_edges, {.initial = 1.0}));
   scores.add("  edges' entropy",
              dm::GnnExplainer(model, at_edges, {.initial = 1.0, .entropy = 1.0}));

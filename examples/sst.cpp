@@ -408,8 +408,10 @@ int main(int argc, char** argv) {
   app.add_option("--json", options.json, "Write the figures here");
   app.add_option("--seed", options.seed, "Seed of all that is drawn")->capture_default_str();
   app.add_option("--epochs", options.epochs, "Epochs of fine-tuning")->capture_default_str();
-  app.add_option("--phrases", options.phrases,
-                 "Fine-tune on so many phrases of each sentence, too, with their own labels")
+  app.add_option(
+         "--phrases", options.phrases,
+         "Fine-tune on so many phrases of each of the treebank's sentences, too, of four words or "
+         "more and with their own labels")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--mask-words", options.mask_words,

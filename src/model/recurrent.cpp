@@ -136,14 +136,14 @@ class Parts {
 class Cell : Parts {
  public:
   Cell(const Step& whole, const Stack& inputs, Stack& values)
-      : Parts(whole, values), has_biases_(!inputs.at(4).isNone()) {}
+      : Parts(whole, values), has_b_(!inputs.at(4).isNone()), has_d_(!inputs.at(5).isNone()) {}
 
   std::vector<Step> operator()() {
     const auto& in = whole_.inputs;
     const std::vector<Slot> given = is_lstm_ ? unpack(in[1], 2) : std::vector<Slot>{in[1], none_};
     const std::vector<Slot> none(static_cast<size_t>(gates_), none_);
-    const Weights weights{by_gate(in[2]), has_biases_ ? by_gate(in[4]) : none, by_gate(in[3]),
-                          has_biases_ ? by_gate(in[5]) : none, none_};
+    const Weights weights{by_gate(in[2]), has_b_ ? by_gate(in[4]) : none, by_gate(in[3]),
+                          has_d_ ? by_gate(in[5]) : none, none_};
     std::vector<Slot> x;
     for (size_t gate = 0; gate < weights.w.size(); ++gate) {
       x.push_back(linear(in[0], weights.w[gate], weights.b[gate]));
@@ -156,7 +156,7 @@ class Cell : Parts {
   }
 
  private:
-  bool has_biases_;
+  bool has_b_, has_d_;
 };
 
 // All sequences are taken as packed ones: the rows of all steps in one matrix, sizes[t] of them of

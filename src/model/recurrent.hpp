@@ -1,8 +1,8 @@
 #pragma once
 /// \file
 /// Recurrent operators (rnn_tanh, rnn_relu, gru, lstm; packed or not, or a step's *_cell), taken
-/// apart into steps of one elementary operator each, so that a rule of the parts is one of the whole. With x the input
-/// at a step and h, c the state before it, a layer in one direction is
+/// apart into steps of one elementary operator each, so that a rule of the parts is one of the
+/// whole. With x the input at a step and h, c the state before it, a layer in one direction is
 ///
 ///     rnn    h' = f(W x + b + U h + d), f tanh or relu
 ///     gru    r, z = sigmoid(W x + b + U h + d), n = tanh(W x + b + r (U h + d))

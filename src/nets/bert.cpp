@@ -412,14 +412,15 @@ at::Tensor Bert::layer_at(const at::Tensor& queries, int64_t number, const at::T
                 hiding, share, share > 0 ? generator() : generator_)
           .transpose(1, 2)
           .reshape(queries.sizes());
-  // Sums are taken in place, and so is gelu where no gradient asks for what it was taken of: new
-  // memory costs more than the sum.
+  // In place where no gradient is asked for, since new memory costs more than the sum.
+  const bool in_place = !at::GradMode::is_enabled();
   const auto residual = [&](const Affine& affine, const at::Tensor& of, const at::Tensor& to) {
-    return dropped(linear(affine, of), config_.dropout).add_(to);
+    const at::Tensor y = dropped(linear(affine, of), config_.dropout);
+    return in_place ? y.add_(to) : y + to;
   };
   const at::Tensor attended = norm(*layer.attended_norm, residual(*layer.attended, seen, queries));
   at::Tensor inner = linear(*layer.inner, attended);
-  inner = at::GradMode::is_enabled() ? at::gelu(inner) : at::gelu_(inner);
+  inner = in_place ? at::gelu_(inner) : at::gelu(inner);
   return norm(*layer.outer_norm, residual(*layer.outer, inner, attended));
 }
 

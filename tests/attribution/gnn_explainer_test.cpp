@@ -63,7 +63,7 @@ TEST(GnnExplainerTest, ExamplesAndPaddingAreApart) {
   const auto scores = [&](const Batch& of, int64_t rows_a_pass) {
     AttributionOptions options = at_input();
     options.passes.max_batch = rows_a_pass;
-    return GnnExplainer(model, options, {.steps = 20}).attribute(of).scores;
+    return GnnExplainer(model, options, {.steps = 20, .initial = 1.0}).attribute(of).scores;
   };
   const at::Tensor together = scores(batch, 64);
   EXPECT_GT(together.std().item<double>(), 1e-3) << "scores all alike test nothing";
@@ -79,8 +79,9 @@ TEST(GnnExplainerTest, GroupsShareALogit) {
   Batch batch = batch_of(at::randn({2, 4, 5}, make_generator(1)));
   const auto groups = std::vector<int64_t>{0, 1, 0, 2, 0, 1, 2, 2};
   batch.groups = at::tensor(groups, at::kLong).view({2, 4});
-  const at::Tensor scores =
-      GnnExplainer(model, at_input(), {.steps = 20}).attribute(batch).scores.squeeze(2);
+  const at::Tensor scores = GnnExplainer(model, at_input(), {.steps = 20, .initial = 1.0})
+                                .attribute(batch)
+                                .scores.squeeze(2);
   EXPECT_EQ(scores[0][0].item<float>(), scores[0][2].item<float>());
   EXPECT_EQ(scores[1][2].item<float>(), scores[1][3].item<float>());
   EXPECT_NE(scores[0][0].item<float>(), scores[0][1].item<float>());

@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Sentences with a sentiment for the whole and for each word, from trees as the Stanford Sentiment
-/// Treebank has them: Socher et al., "Recursive deep models for semantic compositionality over a
-/// sentiment treebank", EMNLP 2013.
+/// Sentences with a sentiment for the whole, each phrase and each word, from trees as the Stanford
+/// Sentiment Treebank has them: Socher et al., "Recursive deep models for semantic compositionality
+/// over a sentiment treebank", EMNLP 2013.
 ///
 ///     (3 (2 A) (4 (4 fine) (2 film)))
 
