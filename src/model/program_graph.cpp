@@ -114,11 +114,12 @@ class ProgramBuilder::Functionaliser {
   }
 
   void operator()() {
-    unite();
+    number();
     for (size_t i = 0; i < raw_.size(); ++i) {
       RawStep& raw = raw_[i];
       if (raw.writes.empty()) {
         emit(raw.step, raw.step.call, current(raw.step.inputs), raw.step.outputs);
+        unite(raw);
       } else if (raw.functional && raw.writes.size() == 1 && others(i, raw).empty()) {
         write_functionally(raw);
       } else {
@@ -137,7 +138,7 @@ class ProgramBuilder::Functionaliser {
   }
 
   // An in-place operator gives back what it wrote into: one slot stands for both.
-  void unite() {
+  void number() {
     std::vector<Slot> same(set_.size());
     std::iota(same.begin(), same.end(), 0);
     for (size_t i = 0; i < raw_.size(); ++i) {
@@ -152,14 +153,27 @@ class ProgramBuilder::Functionaliser {
         }
         continue;
       }
-      for (const Slot output : raw.step.outputs) {
-        made_by_[output] = static_cast<int64_t>(i);
-        for (const size_t input : raw.aliases) set_[find(output)] = find(raw.step.inputs[input]);
-      }
+      for (const Slot output : raw.step.outputs) made_by_[output] = static_cast<int64_t>(i);
     }
     output_ = same[output_];
     last_read_[output_] = kEnd;
     for (auto& site : graph_.sites) site.slot = same[site.slot];
+  }
+
+  // From this step on; what wrote into its inputs before is no concern of its outputs.
+  void unite(const RawStep& raw) {
+    if (unpacks_pieces(raw)) return;
+    for (const Slot output : raw.step.outputs) {
+      for (const size_t input : raw.aliases) set_[find(output)] = find(raw.step.inputs[input]);
+    }
+  }
+
+  // What unsafe_chunk and its like cut a tensor into is promised to be tensors of their own:
+  // LibTorch's cells write into one gate's piece while they still read the others'.
+  bool unpacks_pieces(const RawStep& raw) const {
+    if (raw.step.operation != kUnpack) return false;
+    const int64_t maker = made_by_[raw.step.inputs[0]];
+    return maker >= 0 && raw_[maker].step.operation.starts_with("aten::unsafe_");
   }
 
   std::vector<Slot> current(std::vector<Slot> slots) const {

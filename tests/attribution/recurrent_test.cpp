@@ -305,6 +305,47 @@ TEST(RecurrentTest, CellsGiveWhatTheWholeGives) {
   }
 }
 
+// LibTorch takes the cells of C++ code apart before a trace sees them, with operators in place.
+TEST(RecurrentTest, CellsOfATraceHaveRules) {
+  const auto traced = [](const Net& net) {
+    return weighted([net](const at::Tensor& x) {
+      const auto w = net.weights();
+      at::Tensor h = net.start(x.size(0), 5)[0], c = net.start(x.size(0), 6)[0];
+      std::vector<at::Tensor> outputs;
+      for (int64_t t = 0; t < kPositions; ++t) {
+        const at::Tensor now = x.select(1, t);
+        if (net.kind == Kind::lstm) {
+          std::tie(h, c) = at::lstm_cell(now, {h, c}, w[0], w[1], w[2], w[3]);
+        } else if (net.kind == Kind::gru) {
+          h = at::gru_cell(now, h, w[0], w[1], w[2], w[3]);
+        } else {
+          h = at::rnn_tanh_cell(now, h, w[0], w[1], w[2], w[3]);
+        }
+        outputs.push_back(h);
+      }
+      if (net.kind == Kind::lstm)
+        return side_by_side(at::stack(outputs, 1), {h.unsqueeze(0), c.unsqueeze(0)});
+      return side_by_side(at::stack(outputs, 1), {h.unsqueeze(0)});
+    });
+  };
+  for (const Net& net : {Net{"rnn", Kind::rnn}, Net{"gru", Kind::gru}, Net{"lstm", Kind::lstm}}) {
+    SCOPED_TRACE(net.name);
+    const Batch batch = example();
+    const auto cells = traced(net), parts = in_parts(net, subtracted);
+    EXPECT_LE(
+        relative_error(cells->record(batch.inputs).output(), parts->record(batch.inputs).output()),
+        1e-12);
+    const Lrp spread(cells, kOneNumber, {.rest = LrpOptions::Rest::spread});
+    EXPECT_LE(spread.attribute(batch).gap.abs().max().item<double>(), 1e-3);
+    EXPECT_LE(DeepLift(cells, kOneNumber).attribute(batch).gap.abs().max().item<double>(), 1e-9);
+    if (net.kind == Kind::gru) continue;  // its state is n + z (h - n) there
+    const LrpOptions lrp{.epsilon = 1e-12};
+    EXPECT_LE(relative_error(Lrp(cells, kOneNumber, lrp).attribute(batch).features[0],
+                             Lrp(parts, kOneNumber, lrp).attribute(batch).features[0]),
+              1e-8);
+  }
+}
+
 // An LSTM's gates know no difference between the biases.
 TEST(RecurrentTest, ACellMayHaveOneBias) {
   const Net net{"lstm", Kind::lstm};
