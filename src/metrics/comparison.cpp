@@ -32,10 +32,12 @@ class Means {
     tensors.push_back(values.to(at::kCPU, at::kDouble));
   }
 
-  std::vector<std::pair<std::string, double>> values() const {
-    std::vector<std::pair<std::string, double>> result;
-    for (const auto& [name, tensors] : parts_) result.emplace_back(name, mean_of(at::cat(tensors)));
-    return result;
+  void write(ComparisonRow& row) const {
+    for (const auto& [name, tensors] : parts_) {
+      const at::Tensor all = at::cat(tensors);
+      row.values.emplace_back(name, mean_of(all));
+      row.each[name] = {all.data_ptr<double>(), all.data_ptr<double>() + all.numel()};
+    }
   }
 
  private:
@@ -68,7 +70,7 @@ class SiteComparison {
   }
 
   ComparisonRow row(const ComparedMethod& method, uint64_t seed) {
-    ComparisonRow row{method.name, site_, seed, {}, {}, {}, {}};
+    ComparisonRow row{method.name, site_, seed, {}, {}, {}, {}, {}};
     try {
       const Explain explain = method.make(model_, site_, seed);
       const Explain randomised =
@@ -128,7 +130,7 @@ class SiteComparison {
     agreement(row, scores, means);
     row.deletion = mean_curve(deletion);
     row.insertion = mean_curve(insertion);
-    row.values = means.values();
+    means.write(row);
     row.values.emplace_back("seconds per 1,000", 1000 * seconds / examples);
     row.values.emplace_back("passes", passes / examples);
   }
@@ -362,7 +364,7 @@ std::vector<Comparison::Summary> Comparison::summaries() const {
       return other.method == row.method && other.site == row.site;
     };
     if (std::any_of(result.begin(), result.end(), same)) continue;
-    Summary summary{row.method, row.site, row.failure, {}, {}, 0};
+    Summary summary{row.method, row.site, row.failure, {}, {}, {}, 0};
     std::vector<const ComparisonRow*> runs;
     for (const ComparisonRow& other : rows) {
       if (same(other)) runs.push_back(&other);
@@ -370,8 +372,12 @@ std::vector<Comparison::Summary> Comparison::summaries() const {
     summary.runs = static_cast<int64_t>(runs.size());
     for (const std::string& name : names) {
       std::vector<double> numbers;
+      std::vector<double>& each = summary.each.emplace_back();
       for (const ComparisonRow* run : runs) {
         if (!std::isnan(run->value(name))) numbers.push_back(run->value(name));
+        if (const auto found = run->each.find(name); found != run->each.end()) {
+          each.insert(each.end(), found->second.begin(), found->second.end());
+        }
       }
       if (numbers.empty()) {
         summary.mean.push_back(NAN);
@@ -394,6 +400,22 @@ std::vector<Comparison::Summary> Comparison::summaries() const {
 
 void Comparison::add(Comparison other) {
   for (ComparisonRow& row : other.rows) rows.push_back(std::move(row));
+}
+
+bool differ(const Comparison::Summary& a, const Comparison::Summary& b, size_t metric) {
+  const std::vector<double>&x = a.each.at(metric), &y = b.each.at(metric);
+  double n = 0, sum = 0, squares = 0;
+  for (size_t i = 0; i < x.size() && x.size() == y.size(); ++i) {
+    const double d = x[i] - y[i];
+    if (!std::isfinite(d)) continue;
+    n += 1;
+    sum += d;
+    squares += d * d;
+  }
+  const bool finite = std::isfinite(a.mean.at(metric)) && std::isfinite(b.mean.at(metric));
+  if (n < 2 || !finite) return a.mean.at(metric) != b.mean.at(metric);
+  const double mean = sum / n, variance = (squares - n * mean * mean) / (n - 1);
+  return mean * mean > 4 * variance / n;
 }
 
 Comparison compare(const std::shared_ptr<const FrozenModel>& model, const Dataset& data,

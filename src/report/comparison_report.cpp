@@ -53,14 +53,18 @@ std::string head(const std::string& metric) {
   return metric + (better == Better::higher ? " \u2191" : better == Better::lower ? " \u2193" : "");
 }
 
-bool is_best(const std::vector<Line>& rows, size_t row, size_t metric, Better better) {
-  const double value = rows[row].mean[metric];
-  if (better == Better::neither || std::isnan(value)) return false;
-  for (const Line& other : rows) {
-    const double theirs = other.mean[metric];
-    if (better == Better::higher ? theirs > value : theirs < value) return false;
+// The row with the best mean; none where no direction is better.
+const Line* best_of(const std::vector<Line>& rows, size_t metric, Better better) {
+  const Line* best = nullptr;
+  if (better == Better::neither) return best;
+  for (const Line& row : rows) {
+    const double value = row.mean[metric];
+    if (std::isnan(value)) continue;
+    const bool first = best == nullptr || (better == Better::higher ? value > best->mean[metric]
+                                                                    : value < best->mean[metric]);
+    if (first) best = &row;
   }
-  return true;
+  return best;
 }
 
 // The rows of a site, in the part's columns.
@@ -71,8 +75,9 @@ Table table(const std::vector<Line>& rows, const std::vector<std::string>& metri
   for (size_t m = 0; m < metrics.size(); ++m) {
     if (!part.holds(metrics[m])) continue;
     table[0].push_back(head(metrics[m]));
+    const Line* first = part.is_fair ? best_of(rows, m, better_of(metrics[m])) : nullptr;
     for (size_t r = 0; r < rows.size(); ++r) {
-      const bool best = part.is_fair && is_best(rows, r, m, better_of(metrics[m]));
+      const bool best = first && !std::isnan(rows[r].mean[m]) && !differ(rows[r], *first, m);
       const std::string text = rows[r].failure.empty() ? cell(rows[r], m) : "-";
       table[r + 1].push_back(best ? bold + text + bold_end : text);
     }

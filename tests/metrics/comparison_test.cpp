@@ -162,6 +162,43 @@ TEST_F(ComparisonTest, MeasuresExplainersAtTheSitesThatTheyMask) {
   EXPECT_EQ(result.rows[1].failure, "does not explain this site");
 }
 
+TEST(DifferTest, TellsMeansApartByTwoStandardErrorsOfThePairs) {
+  const auto of = [](std::vector<double> each) {
+    double sum = 0, count = 0;
+    for (const double value : each) {
+      if (!std::isnan(value)) sum += value, count += 1;
+    }
+    return Comparison::Summary{"", "", "", {sum / count}, {NAN}, {std::move(each)}, 1};
+  };
+  const auto a = of({0.1, 0.5, 0.9, 0.3});
+  EXPECT_FALSE(differ(a, a, 0));
+  // d = 0.1, 0.2, 0.1, 0.2: mean 0.15, sd 0.0577, standard error 0.0289.
+  EXPECT_TRUE(differ(of({0.2, 0.7, 1.0, 0.5}), a, 0));
+  // d = 0.1, -0.2, 0.3, 0.2: mean 0.1, sd 0.216, standard error 0.108.
+  EXPECT_FALSE(differ(of({0.2, 0.3, 1.2, 0.5}), a, 0));
+  // The same values in another order are other pairs, with the same mean.
+  EXPECT_FALSE(differ(of({0.9, 0.1, 0.3, 0.5}), a, 0));
+  EXPECT_TRUE(differ(of({0.2, 0.6, 1.0, NAN}), of({0.1, 0.5, 0.9, 0.0}), 0)) << "NaN is no pair";
+  EXPECT_TRUE(differ(of({0.1, INFINITY}), a, 0)) << "an infinite mean";
+  EXPECT_TRUE(differ({"", "", "", {0.2}, {NAN}, {{}}, 1}, a, 0)) << "no values of examples";
+}
+
+TEST(ComparisonReportTest, BoldIsTheBestAndWhatIsNotToldFromIt) {
+  Comparison comparison;
+  const auto add = [&](const std::string& name, std::vector<double> each) {
+    const double mean = (each[0] + each[1] + each[2]) / 3;
+    comparison.rows.push_back(
+        {name, "site", 0, {{"sufficiency", mean}}, {{"sufficiency", each}}, {}, {}, {}});
+  };
+  add("best", {0.10, 0.20, 0.30});
+  add("near", {0.30, 0.10, 0.29});
+  add("far", {0.20, 0.31, 0.39});
+  const std::string markdown = markdown_comparison(comparison);
+  EXPECT_NE(markdown.find("| best | **0.2000** |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| near | **0.2300** |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| far | 0.3000 |"), std::string::npos) << markdown;
+}
+
 TEST_F(ComparisonTest, IsWrittenInThreeForms) {
   const Comparison result = run({"uniform", "leave_one_out"});
   const std::string markdown = markdown_comparison(result);

@@ -4,6 +4,7 @@
 /// and all at equal keep rates, since every measure of faithfulness rises with the share kept.
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -82,7 +83,9 @@ struct ComparisonRow {
   std::string method, site;
   uint64_t seed = 0;
   std::vector<std::pair<std::string, double>> values;  ///< means over examples; NaN: has none
-  std::vector<double> deletion, insertion;             ///< mean curves, shares 0 .. 1
+  /// Of those that each example has: its value, NaN where it has none.
+  std::map<std::string, std::vector<double>> each;
+  std::vector<double> deletion, insertion;  ///< mean curves, shares 0 .. 1
   std::string failure;  ///< why there are no values: an operator without a rule, ...
 
   /// NaN where there is none of this name.
@@ -96,12 +99,20 @@ struct Comparison {
   /// The rows of a method and site as one.
   struct Summary {
     std::string method, site, failure;
-    std::vector<double> mean, worst;  ///< one a metric; worst by its direction, else NaN
+    std::vector<double> mean, worst;        ///< one a metric; worst by its direction, else NaN
+    std::vector<std::vector<double>> each;  ///< one a metric: all runs' examples, maybe none
     int64_t runs = 0;
   };
   std::vector<Summary> summaries() const;
   void add(Comparison other);  ///< another model's rows, say
 };
+
+/// Whether two methods' means of a metric differ by more than the examples' chance:
+///
+///     |mean d| > 2 sd(d) / sqrt(n),    d_i the difference of their values of example i
+///
+/// Where examples have no values of their own, or too few have, means that are not equal differ.
+bool differ(const Comparison::Summary& a, const Comparison::Summary& b, size_t metric);
 
 /// Explains and measures. A method that throws gets a row with its failure; what the comparison
 /// itself is given wrongly is an ArgumentError.

@@ -4,8 +4,9 @@
 /// with.
 ///
 /// A cell is the mean over runs and, of several, the worst in brackets. Arrows say whether higher
-/// or lower is better; the best of a column is bold where methods are at an equal footing, which at
-/// their own choices of what to keep they are not.
+/// or lower is better. The best of a column is bold, and with it those that the examples do not
+/// tell from it (differ()), where methods are at an equal footing, which at their own choices of
+/// what to keep they are not.
 
 #include <string>
 
