@@ -8,6 +8,7 @@
 // taken away, with as much taken away at random, and with as much taken from everywhere alike.
 // Expect the convolutional net to be right on 88.8 % of the test images, and masks of 45 % of the
 // pixels (31 % of the patches are black) to cost it a point, where as much at random costs forty.
+// The transformer is right on 83.7 %; masks of 28 % cost it nothing, where random ones cost ten.
 #include <CLI/CLI.hpp>
 #include <chrono>
 
@@ -19,6 +20,7 @@
 #include "diffmask/nets/vision.hpp"
 #include "diffmask/report/overlay.hpp"
 #include "diffmask/train/supervised.hpp"
+#include "encoders.hpp"
 #include "mask_scores.hpp"
 #include "program.hpp"
 
@@ -51,6 +53,7 @@ struct Subject {
   dm::Forward forward;
   dm::SupervisedOptions training;
   std::vector<dm::Positions> positions;
+  bool attends = false;  // any patch may read any other
 };
 
 dm::Positions patches(int64_t side) { return {dm::Positions::Layout::image, side}; }
@@ -81,20 +84,30 @@ Subject transformer_subject(const Options& options) {
       dm::staged(net),
       [net](const dm::Inputs& x) { return net->forward(x[0]); },
       {.epochs = options.transformer_epochs, .rate = 3e-3, .warm_up = 0.1, .weight_decay = 0.02},
-      positions};
+      positions,
+      /*attends=*/true};
 }
 
-dm::TrainerOptions recipe(const Options& options, dm::Masking masking) {
+dm::TrainerOptions recipe(const Options& options, const Subject& subject, dm::Masking masking) {
   using Schedule = dm::TrainerOptions::Schedule;
+  const bool input = masking == dm::Masking::input;
   dm::TrainerOptions trainer;
-  trainer.epsilon = options.epsilon;
-  trainer.steps = options.steps;
-  // What pixels alone can tell is settled before depths that know the prediction begin.
-  trainer.schedule = masking == dm::Masking::input ? Schedule::bottom_up : Schedule::all;
-  trainer.expected_every = 2;
-  trainer.warm_up = 60;
-  trainer.gate_rate = 0.03;
-  trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
+  if (subject.attends) {
+    // Any patch can stand for another, as a text's tokens can. Half-erased hidden states still tell
+    // all, of which no hard mask can be made, so those are never trained with expected gates.
+    trainer = encoder_recipe(masking, options.epsilon, /*unit=*/1, /*rate=*/0.015);
+    trainer.expected_every = input ? 2 : 0;
+    trainer.steps = 3 * options.steps;
+  } else {
+    trainer.epsilon = options.epsilon;
+    trainer.steps = options.steps;
+    // What pixels alone can tell is settled before depths that know the prediction begin.
+    trainer.schedule = input ? Schedule::bottom_up : Schedule::all;
+    trainer.expected_every = 2;
+    trainer.warm_up = 60;
+    trainer.gate_rate = 0.03;
+    trainer.criterion = dm::TrainerOptions::Criterion::hard;  // hard masks are what is reported
+  }
   trainer.validate_every = 100;
   trainer.seed = options.seed;
   return trainer;
@@ -106,7 +119,7 @@ dm::DiffMask explainer_of(const Subject& subject, dm::Masking masking) {
   options.masking = masking;
   options.sites = subject.model->site_names();
   options.positions = subject.positions;
-  options.probe = {.hidden_size = 64, .initial_bias = 2.0};
+  options.probe = {.hidden_size = 64, .initial_bias = 2.0, .layer_norm = subject.attends};
   options.baseline.start = dm::BaselineOptions::Start::zero;
   if (masking == dm::Masking::hidden) {  // pixels are masked by input
     options.sites.erase(options.sites.begin());
@@ -220,7 +233,7 @@ std::vector<dm::Overlay> explain(const Subject& subject, const Options& options,
   dm::DiffMask hidden = explainer_of(subject, dm::Masking::hidden);
   for (auto [method, name] : {std::pair{&input, "input"}, std::pair{&hidden, "hidden"}}) {
     const auto masking = method == &input ? dm::Masking::input : dm::Masking::hidden;
-    const auto summary = method->fit(training, validation, recipe(options, masking),
+    const auto summary = method->fit(training, validation, recipe(options, subject, masking),
                                      callbacks(fmt::format(", {}", name)));
     if (guard.interrupted()) return {};
     fmt::print("\n{}, {}: {}", subject.name, name, summary.full_report());
@@ -290,7 +303,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--transformer-epochs", options.transformer_epochs, "Epochs of the transformer")
       ->capture_default_str();
-  app.add_option("--steps", options.steps, "Steps of each explainer")->capture_default_str();
+  app.add_option("--steps", options.steps,
+                 "Steps of each explainer; of the transformer's three times as many")
+      ->capture_default_str();
   app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads")
