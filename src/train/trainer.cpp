@@ -26,16 +26,14 @@ Parameters named(const Explainer& explainer) {
 std::unique_ptr<torch::optim::Optimizer> make_optimiser(const TrainerOptions& options,
                                                         const Explainer& explainer) {
   using torch::optim::OptimizerParamGroup;
-  const auto group = [&](std::vector<at::Tensor> parameters, double rate, bool are_probes) {
+  const auto group = [&](std::vector<at::Tensor> parameters, double rate, bool centered) {
     std::unique_ptr<torch::optim::OptimizerOptions> settings;
     if (options.optimiser == TrainerOptions::Optimiser::adam) {
-      settings = std::make_unique<torch::optim::AdamWOptions>(
-          torch::optim::AdamWOptions(rate)
-              .betas({0.9, options.beta2})
-              .weight_decay(are_probes ? options.weight_decay : 0.0));
+      settings = std::make_unique<torch::optim::AdamOptions>(
+          torch::optim::AdamOptions(rate).betas({0.9, options.beta2}));
     } else {
       settings = std::make_unique<torch::optim::RMSpropOptions>(
-          torch::optim::RMSpropOptions(rate).alpha(0.99).centered(are_probes));
+          torch::optim::RMSpropOptions(rate).alpha(0.99).centered(centered));
     }
     return OptimizerParamGroup(std::move(parameters), std::move(settings));
   };
@@ -45,7 +43,7 @@ std::unique_ptr<torch::optim::Optimizer> make_optimiser(const TrainerOptions& op
     groups.push_back(group(explainer.baselines(), options.baseline_rate, false));
   }
   if (options.optimiser == TrainerOptions::Optimiser::adam) {
-    return std::make_unique<torch::optim::AdamW>(groups, torch::optim::AdamWOptions());
+    return std::make_unique<torch::optim::Adam>(groups, torch::optim::AdamOptions());
   }
   return std::make_unique<torch::optim::RMSprop>(groups, torch::optim::RMSpropOptions());
 }
@@ -363,8 +361,6 @@ void TrainerOptions::validate() const {
   require(first_share > 0 && first_share <= 1, "first_share", "in (0, 1]", first_share);
   require(warm_up >= 0, "warm_up", ">= 0", warm_up);
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);
-  require(weight_decay >= 0 && (weight_decay == 0 || optimiser == Optimiser::adam), "weight_decay",
-          ">= 0, and 0 but for Adam", weight_decay);
   require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
   require(validate_every >= 1, "validate_every", ">= 1", validate_every);
   batches.validate();

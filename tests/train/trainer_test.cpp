@@ -323,20 +323,6 @@ TEST_F(TrainerTest, WarmUpMovesBaselinesAlone) {
   }
 }
 
-TEST_F(TrainerTest, WeightDecayShrinksTheProbesAlone) {
-  TrainerOptions options = training_options(1);
-  options.warm_up = 0;
-  options.gate_rate = 0.1;
-  const auto start = parameters_of(*make_explainer(task_, {}));
-  const auto without = trained(options);
-  options.weight_decay = 0.5;
-  for (const auto& [name, parameter] : trained(options)) {
-    const double share = name.starts_with("probe") ? 0.1 * 0.5 : 0.0;
-    const at::Tensor expected = without.at(name) - share * start.at(name);
-    EXPECT_TRUE(parameter.allclose(expected, 1e-4, 1e-6)) << name;
-  }
-}
-
 TEST_F(TrainerTest, FixedBaselinesStay) {
   ExplainerOptions fixed;
   fixed.baseline.learned = false;
@@ -614,12 +600,6 @@ TEST_F(TrainerTest, RefusesBadOptions) {
       {"baseline rate", with([](O& o) { o.baseline_rate = -1; }), "baseline_rate has to be > 0"},
       {"beta2 1", with([](O& o) { o.beta2 = 1; }), "beta2 has to be in (0, 1), but got 1"},
       {"beta2 NaN", with([](O& o) { o.beta2 = NAN; }), "beta2 has to be in (0, 1), but got nan"},
-      {"weight decay", with([](O& o) { o.weight_decay = -1; }), "weight_decay has to be >= 0"},
-      {"weight decay of another optimiser", with([](O& o) {
-         o.optimiser = TrainerOptions::Optimiser::rmsprop;
-         o.weight_decay = 0.1;
-       }),
-       "weight_decay has to be >= 0, and 0 but for Adam, but got 0.1"},
       {"final rate", with([](O& o) { o.final_rate = 0; }), "final_rate has to be in (0, 1]"},
       {"validation", with([](O& o) { o.validate_every = 0; }), "validate_every has to be >= 1"},
       {"expected", with([](O& o) { o.expected_every = -1; }), "expected_every has to be >= 0"},

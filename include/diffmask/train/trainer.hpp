@@ -71,10 +71,7 @@ struct TrainerOptions {
   double gate_rate = 0.01;       ///< step size of the probes, > 0 (reference: 3e-4)
   double baseline_rate = 0.005;  ///< step size of the baselines, > 0 (reference: 1e-3)
   double beta2 = 0.95;           ///< Adam's decay of second moments, in (0, 1): forgets fast
-  /// Adam's, decoupled (Loshchilov and Hutter 2019), of the probes: a probe can learn by heart what
-  /// single training examples need. >= 0
-  double weight_decay = 0.0;
-  double final_rate = 1.0;  ///< both fall linearly to this share at the last step, in (0, 1]
+  double final_rate = 1.0;       ///< both fall linearly to this share at the last step, in (0, 1]
   std::optional<LookaheadOptions> lookahead;
 
   PenaltyOptions penalty;
