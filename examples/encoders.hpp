@@ -1,4 +1,4 @@
-// What the examples that fine-tune an encoder and explain it have in common.
+// What the examples that explain an encoder have in common; two of them fine-tune it first.
 #pragma once
 #include <ATen/Context.h>
 #include <fmt/format.h>
@@ -91,7 +91,8 @@ inline diffmask::TrainerOptions encoder_recipe(diffmask::Masking masking, double
   diffmask::TrainerOptions trainer;
   trainer.epsilon = kMargin * epsilon;
   trainer.batches.by_length = true;
-  // A tenth of the treebank's recordings: one costs little beside a step's masked passes.
+  // About a tenth of the treebank's recordings: to make one anew costs little beside a step's
+  // masked passes.
   trainer.batches.cache_bytes = 256 << 20;
   trainer.expected_every = 2;
   trainer.warm_up = 50;

@@ -93,10 +93,11 @@ dm::TrainerOptions recipe(const Options& options, const Subject& subject, dm::Ma
   const bool input = masking == dm::Masking::input;
   dm::TrainerOptions trainer;
   if (subject.attends) {
-    // Any patch can stand for another, as a text's tokens can. Half-erased hidden states still tell
-    // all, of which no hard mask can be made, so those are never trained with expected gates.
+    // Any patch can stand for another, as a text's tokens can. But hidden states at half strength
+    // still carry everything, so that expected gates would settle on half-open ones, which no hard
+    // mask can copy: hidden gating trains on samples alone.
     trainer = encoder_recipe(masking, options.epsilon, /*unit=*/1, /*rate=*/0.015);
-    trainer.expected_every = input ? 2 : 0;
+    if (!input) trainer.expected_every = 0;
     trainer.steps = 3 * options.steps;
   } else {
     trainer.epsilon = options.epsilon;

@@ -41,7 +41,7 @@ struct Options {
   uint64_t seed = 0;
   int64_t epochs = 3, phrases = 1, steps = 800, batch_size = 32, threads = 0;
   double input_epsilon = 0.06, hidden_epsilon = 0.05;
-  double rate = 0.015, mask_words = 0.8;
+  double rate = 0.015, mask_words = 0.5;
   bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;
 };
 
@@ -337,7 +337,8 @@ class Experiment {
           const Bfloat16Products fast(options_.bfloat16);
           auto trainer = recipe(options_, gating.masking, epsilon, options_.seed);
           trainer.warm_up = 0;
-          trainer.steps = trainer.validate_every = std::max<int64_t>(trainer.steps / 2, 1);
+          trainer.steps = std::max<int64_t>(trainer.steps / 2, 1);
+          trainer.validate_every = std::max<int64_t>(trainer.validate_every / 2, 1);
           method->refine(corpus_.training.data, corpus_.development.data, trainer,
                          callbacks(fmt::format("{} gating, epsilon {}", gating.name, epsilon)));
         } else {

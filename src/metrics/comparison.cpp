@@ -70,7 +70,7 @@ class SiteComparison {
   }
 
   ComparisonRow row(const ComparedMethod& method, uint64_t seed) {
-    ComparisonRow row{method.name, site_, seed, {}, {}, {}, {}, {}};
+    ComparisonRow row{method.name, site_, seed, 0, {}, {}, {}, {}, {}};
     try {
       const Explain explain = method.make(model_, site_, seed);
       const Explain randomised =
@@ -160,7 +160,7 @@ class SiteComparison {
           state, options_.perturbations, options_.radius * state.std().item<double>(),
           make_generator(derive_seed(row.seed, kPerturbations)));
       row.values.emplace_back("sensitivity-max", mean_of(sensitivity_max(explain, state, changes)));
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       // A method that needs the model's operators, or a trained explainer: it has no such value.
     }
   }
@@ -192,10 +192,9 @@ class SiteComparison {
              Means& means) const {
     const at::Tensor truth = options_.truth(batch).logical_and(batch.mask);
     if (!truth.any().item<bool>()) return;
-    // These are means over the rows, so each weighs as many.
     const KnownAnswer answer = known_answer(truth, scores.abs(), batch.mask);
-    means.add("D_KL", at::full({answer.rows}, answer.kl, at::kDouble));
-    means.add("D_JS", at::full({answer.rows}, answer.js, at::kDouble));
+    means.add("D_KL", answer.kls);
+    means.add("D_JS", answer.jss);
     for (int64_t row = 0; row < batch.size(); ++row) {
       if (!truth[row].any().item<bool>()) continue;
       const at::Tensor inside = batch.mask[row].nonzero().squeeze(1);
@@ -356,6 +355,29 @@ std::vector<std::string> Comparison::metrics() const {
   return names;
 }
 
+namespace {
+
+// The examples' values, each the mean of its subject's runs; none where these are not as many.
+std::vector<double> each_of(const std::vector<const ComparisonRow*>& runs,
+                            const std::string& metric) {
+  std::map<int64_t, std::pair<std::vector<double>, double>> subjects;  // sums, and of how many
+  for (const ComparisonRow* run : runs) {
+    const auto found = run->each.find(metric);
+    if (found == run->each.end()) return {};
+    auto& [sums, count] = subjects[run->subject];
+    if (count++ == 0) sums.resize(found->second.size());
+    if (sums.size() != found->second.size()) return {};
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += found->second[i];
+  }
+  std::vector<double> result;
+  for (const auto& [subject, total] : subjects) {
+    for (const double sum : total.first) result.push_back(sum / total.second);
+  }
+  return result;
+}
+
+}  // namespace
+
 std::vector<Comparison::Summary> Comparison::summaries() const {
   std::vector<Summary> result;
   const std::vector<std::string> names = metrics();
@@ -370,14 +392,14 @@ std::vector<Comparison::Summary> Comparison::summaries() const {
       if (same(other)) runs.push_back(&other);
     }
     summary.runs = static_cast<int64_t>(runs.size());
+    for (const ComparisonRow* run : runs) {
+      if (summary.failure.empty()) summary.failure = run->failure;
+    }
     for (const std::string& name : names) {
       std::vector<double> numbers;
-      std::vector<double>& each = summary.each.emplace_back();
+      summary.each.push_back(each_of(runs, name));
       for (const ComparisonRow* run : runs) {
         if (!std::isnan(run->value(name))) numbers.push_back(run->value(name));
-        if (const auto found = run->each.find(name); found != run->each.end()) {
-          each.insert(each.end(), found->second.begin(), found->second.end());
-        }
       }
       if (numbers.empty()) {
         summary.mean.push_back(NAN);
@@ -399,7 +421,11 @@ std::vector<Comparison::Summary> Comparison::summaries() const {
 }
 
 void Comparison::add(Comparison other) {
-  for (ComparisonRow& row : other.rows) rows.push_back(std::move(row));
+  const int64_t subjects = rows.empty() ? 0 : rows.back().subject + 1;
+  for (ComparisonRow& row : other.rows) {
+    row.subject += subjects;
+    rows.push_back(std::move(row));
+  }
 }
 
 bool differ(const Comparison::Summary& a, const Comparison::Summary& b, size_t metric) {

@@ -38,8 +38,8 @@ KnownAnswer known_answer(const at::Tensor& truth, const at::Tensor& attribution,
   const at::Tensor p = normalised(truth, mask).index({counts});
   const at::Tensor q = normalised(attribution, mask).index({counts});
   const at::Tensor m = (p + q) / 2;
-  return {kl(p, q).mean().item<double>(), ((kl(p, m) + kl(q, m)) / 2).mean().item<double>(),
-          p.size(0)};
+  const at::Tensor kls = kl(p, q), jss = (kl(p, m) + kl(q, m)) / 2;
+  return {kls.mean().item<double>(), jss.mean().item<double>(), p.size(0), kls, jss};
 }
 
 double r_precision(const at::Tensor& truth, const at::Tensor& attribution, const at::Tensor& mask) {

@@ -109,6 +109,7 @@ class ProgramBuilder::Functionaliser {
     std::iota(set_.begin(), set_.end(), 0);
     now_ = set_;
     last_read_.assign(slots, -1);
+    readers_.assign(slots, 0);
     made_by_.assign(slots, -1);
     output_ = output;
   }
@@ -146,6 +147,7 @@ class ProgramBuilder::Functionaliser {
       for (Slot& slot : raw.step.inputs) {
         slot = same[slot];
         last_read_[slot] = static_cast<int64_t>(i);
+        ++readers_[slot];
       }
       if (!raw.writes.empty()) {
         if (!raw.aliases.empty() && raw.step.outputs.size() == 1) {
@@ -157,6 +159,7 @@ class ProgramBuilder::Functionaliser {
     }
     output_ = same[output_];
     last_read_[output_] = kEnd;
+    ++readers_[output_];
     for (auto& site : graph_.sites) site.slot = same[site.slot];
   }
 
@@ -169,9 +172,10 @@ class ProgramBuilder::Functionaliser {
   }
 
   // What unsafe_chunk and its like cut a tensor into is promised to be tensors of their own:
-  // LibTorch's cells write into one gate's piece while they still read the others'.
+  // LibTorch's cells write into one gate's piece while they still read the others'. Who else reads
+  // the list has the pieces, too.
   bool unpacks_pieces(const RawStep& raw) const {
-    if (raw.step.operation != kUnpack) return false;
+    if (raw.step.operation != kUnpack || readers_[raw.step.inputs[0]] > 1) return false;
     const int64_t maker = made_by_[raw.step.inputs[0]];
     return maker >= 0 && raw_[maker].step.operation.starts_with("aten::unsafe_");
   }
@@ -344,6 +348,7 @@ class ProgramBuilder::Functionaliser {
   std::vector<Slot> set_;           // union-find: which slots may share storage
   std::vector<Slot> now_;           // the slot that holds a raw slot's value at this point
   std::vector<int64_t> last_read_;  // by the raw step of this number, -1: never
+  std::vector<int64_t> readers_;    // how many raw steps, and the output
   std::vector<int64_t> made_by_;    // the raw step of this number, -1: a constant or an input
 };
 

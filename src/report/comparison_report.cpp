@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/report/chart.hpp"
@@ -53,18 +54,22 @@ std::string head(const std::string& metric) {
   return metric + (better == Better::higher ? " \u2191" : better == Better::lower ? " \u2193" : "");
 }
 
-// The row with the best mean; none where no direction is better.
-const Line* best_of(const std::vector<Line>& rows, size_t metric, Better better) {
-  const Line* best = nullptr;
-  if (better == Better::neither) return best;
+// From the best mean on, those that are not told from it, up to the first that is; none where no
+// direction is better.
+std::set<const Line*> best_of(const std::vector<Line>& rows, size_t metric, Better better) {
+  std::vector<const Line*> order;
   for (const Line& row : rows) {
-    const double value = row.mean[metric];
-    if (std::isnan(value)) continue;
-    const bool first = best == nullptr || (better == Better::higher ? value > best->mean[metric]
-                                                                    : value < best->mean[metric]);
-    if (first) best = &row;
+    if (row.failure.empty() && !std::isnan(row.mean[metric])) order.push_back(&row);
   }
-  return best;
+  if (better == Better::neither || order.empty()) return {};
+  std::stable_sort(order.begin(), order.end(), [&](const Line* a, const Line* b) {
+    const double x = a->mean[metric], y = b->mean[metric];
+    return better == Better::higher ? x > y : x < y;
+  });
+  const auto end = std::find_if(order.begin() + 1, order.end(), [&](const Line* row) {
+    return differ(*row, *order.front(), metric);
+  });
+  return {order.begin(), end};
 }
 
 // The rows of a site, in the part's columns.
@@ -75,11 +80,11 @@ Table table(const std::vector<Line>& rows, const std::vector<std::string>& metri
   for (size_t m = 0; m < metrics.size(); ++m) {
     if (!part.holds(metrics[m])) continue;
     table[0].push_back(head(metrics[m]));
-    const Line* first = part.is_fair ? best_of(rows, m, better_of(metrics[m])) : nullptr;
+    std::set<const Line*> best;
+    if (part.is_fair) best = best_of(rows, m, better_of(metrics[m]));
     for (size_t r = 0; r < rows.size(); ++r) {
-      const bool best = first && !std::isnan(rows[r].mean[m]) && !differ(rows[r], *first, m);
       const std::string text = rows[r].failure.empty() ? cell(rows[r], m) : "-";
-      table[r + 1].push_back(best ? bold + text + bold_end : text);
+      table[r + 1].push_back(best.contains(&rows[r]) ? bold + text + bold_end : text);
     }
   }
   return table;

@@ -338,7 +338,10 @@ TEST(RecurrentTest, CellsOfATraceHaveRules) {
     const Lrp spread(cells, kOneNumber, {.rest = LrpOptions::Rest::spread});
     EXPECT_LE(spread.attribute(batch).gap.abs().max().item<double>(), 1e-3);
     EXPECT_LE(DeepLift(cells, kOneNumber).attribute(batch).gap.abs().max().item<double>(), 1e-9);
-    if (net.kind == Kind::gru) continue;  // its state is n + z (h - n) there
+    EXPECT_LE(relative_error(DeepLift(cells, kOneNumber).attribute(batch).features[0],
+                             DeepLift(parts, kOneNumber).attribute(batch).features[0]),
+              1e-9);
+    if (net.kind == Kind::gru) continue;  // its state is n + z (h - n) there, which LRP tells
     const LrpOptions lrp{.epsilon = 1e-12};
     EXPECT_LE(relative_error(Lrp(cells, kOneNumber, lrp).attribute(batch).features[0],
                              Lrp(parts, kOneNumber, lrp).attribute(batch).features[0]),

@@ -48,6 +48,14 @@ TEST_F(ComparisonTest, HasARowForEachMethodSiteAndSeed) {
           "passes", "seconds per 1,000"}) {
       EXPECT_TRUE(std::isfinite(row.value(name))) << name;
     }
+    for (const auto& [name, each] : row.each) {
+      double sum = 0, count = 0;
+      for (const double value : each) {
+        if (!std::isnan(value)) sum += value, count += 1;
+      }
+      if (count > 0) EXPECT_NEAR(row.value(name), sum / count, 1e-9 * count) << name;
+    }
+    EXPECT_EQ(row.each.at("sufficiency").size(), task_.validation->size());
     EXPECT_EQ(row.deletion.size(), 5);
     EXPECT_EQ(row.deletion.back(), row.insertion.front()) << "all positions are filled";
   }
@@ -176,11 +184,25 @@ TEST(DifferTest, TellsMeansApartByTwoStandardErrorsOfThePairs) {
   EXPECT_TRUE(differ(of({0.2, 0.7, 1.0, 0.5}), a, 0));
   // d = 0.1, -0.2, 0.3, 0.2: mean 0.1, sd 0.216, standard error 0.108.
   EXPECT_FALSE(differ(of({0.2, 0.3, 1.2, 0.5}), a, 0));
-  // The same values in another order are other pairs, with the same mean.
-  EXPECT_FALSE(differ(of({0.9, 0.1, 0.3, 0.5}), a, 0));
+  // The same values in another order are other pairs: d = 0.4, 0.5, -0.6, 0.3 in place of 0.15
+  // each.
+  EXPECT_TRUE(differ(of({0.25, 0.65, 1.05, 0.45}), a, 0));
+  EXPECT_FALSE(differ(of({0.65, 1.05, 0.25, 0.45}), a, 0));
   EXPECT_TRUE(differ(of({0.2, 0.6, 1.0, NAN}), of({0.1, 0.5, 0.9, 0.0}), 0)) << "NaN is no pair";
-  EXPECT_TRUE(differ(of({0.1, INFINITY}), a, 0)) << "an infinite mean";
+  EXPECT_TRUE(differ(of({0.1, 0.6, 0.8, INFINITY}), a, 0)) << "an infinite mean";
   EXPECT_TRUE(differ({"", "", "", {0.2}, {NAN}, {{}}, 1}, a, 0)) << "no values of examples";
+}
+
+// Runs on the same data are no further examples; another model's are.
+TEST(SummaryTest, HasAValueOfEachExample) {
+  const auto row = [](uint64_t seed, std::vector<double> each) {
+    return ComparisonRow{"method", "site", seed, 0, {{"D", 0.0}}, {{"D", each}}, {}, {}, {}};
+  };
+  Comparison comparison{{row(0, {1, 2}), row(1, {3, 6})}};
+  comparison.add({{row(0, {7, 8, 9})}});
+  const auto summaries = comparison.summaries();
+  ASSERT_EQ(summaries.size(), 1);
+  EXPECT_EQ(summaries[0].each[0], (std::vector<double>{2, 4, 7, 8, 9}));
 }
 
 TEST(ComparisonReportTest, BoldIsTheBestAndWhatIsNotToldFromIt) {
@@ -188,15 +210,20 @@ TEST(ComparisonReportTest, BoldIsTheBestAndWhatIsNotToldFromIt) {
   const auto add = [&](const std::string& name, std::vector<double> each) {
     const double mean = (each[0] + each[1] + each[2]) / 3;
     comparison.rows.push_back(
-        {name, "site", 0, {{"sufficiency", mean}}, {{"sufficiency", each}}, {}, {}, {}});
+        {name, "site", 0, 0, {{"sufficiency", mean}}, {{"sufficiency", each}}, {}, {}, {}});
   };
   add("best", {0.10, 0.20, 0.30});
   add("near", {0.30, 0.10, 0.29});
   add("far", {0.20, 0.31, 0.39});
+  add("farther", {0.90, 0.00, 0.30});  // its differences vary, but another is told apart before it
+  comparison.rows.push_back(
+      {"failed", "site", 0, 0, {{"sufficiency", 0.0}}, {}, {}, {}, "no rule"});
   const std::string markdown = markdown_comparison(comparison);
   EXPECT_NE(markdown.find("| best | **0.2000** |"), std::string::npos) << markdown;
   EXPECT_NE(markdown.find("| near | **0.2300** |"), std::string::npos) << markdown;
   EXPECT_NE(markdown.find("| far | 0.3000 |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| farther | 0.4000 |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| failed | - |"), std::string::npos) << markdown;
 }
 
 TEST_F(ComparisonTest, IsWrittenInThreeForms) {

@@ -52,6 +52,9 @@ TEST(KnownAnswerTest, LeavesOutPaddingAndRowsWithoutATruth) {
   const at::Tensor truth = matrix({1, 1, 0, 0, 0, 0, 0, 0, 1}, 3);  // the last one's is in padding
   const at::Tensor attribution = matrix({0.6, 0.2, 9, 1, 2, 3, 1, 1, 1}, 3);
   const KnownAnswer answer = known_answer(truth, attribution, mask);
+  EXPECT_EQ(answer.kls.size(0), answer.rows);
+  EXPECT_NEAR(answer.kls.mean().item<double>(), answer.kl, 1e-15);
+  EXPECT_NEAR(answer.jss.mean().item<double>(), answer.js, 1e-15);
   EXPECT_EQ(answer.rows, 1);
   EXPECT_NEAR(answer.kl, 0.5 * std::log(2.0 / 3) + 0.5 * std::log(2.0), 1e-15);
 }

@@ -123,6 +123,17 @@ std::vector<Case> cases() {
                         "  return self.a.forward(x)\n",
                         {{"a", linear(4, 4, 1)}}),
                  {"a"}});
+  // What is unpacked of the list is what the list holds, also after it was written into.
+  all.push_back({"a list of pieces read again",
+                 module("Net",
+                        "def forward(self, x):\n"
+                        "  pieces = torch.unsafe_chunk(self.a.forward(x), 2, 1)\n"
+                        "  first, second = pieces\n"
+                        "  first.sigmoid_()\n"
+                        "  pieces[1].mul_(2)\n"
+                        "  return torch.cat(pieces, 1) + torch.cat([second, first], 1)\n",
+                        {{"a", linear(4, 4, 1)}}),
+                 {"a"}});
   return all;
 }
 

@@ -21,10 +21,10 @@ namespace diffmask {
 
 /// The defaults are the public implementation's, but for two. Masks start open, at M = 5 in place
 /// of 1, so that edges that matter only together are not lost together. And entropy has the weight
-/// 0 in place of 1, which there weighs the mean over all N^2 entries of the adjacency matrix: P /
-/// N^2 of the mean here, as good as none. A weight of 1 here keeps a small graph's mask open: in M
-/// the penalties' gradients are z (1 - z) times entropy M / P and size, and at M = 1 the first is
-/// larger below 200 positions (docs/results.md).
+/// 0: the published weight of 1 is of a mean over all N^2 entries of the adjacency matrix, which
+/// over P edges is a weight of P / N^2, next to none. A weight of 1 here keeps a small graph's mask
+/// open: in M the penalties' gradients are z (1 - z) times entropy M / P and size, and at M = 1 the
+/// first is larger below 200 positions (docs/results.md).
 struct GnnExplainerOptions {
   int64_t steps = 100;        ///< of Adam, >= 1
   double rate = 0.1;          ///< its step size, > 0

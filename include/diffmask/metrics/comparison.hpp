@@ -82,8 +82,10 @@ struct ComparisonOptions {
 struct ComparisonRow {
   std::string method, site;
   uint64_t seed = 0;
+  int64_t subject = 0;  ///< the model and data, which Comparison::add tells apart
   std::vector<std::pair<std::string, double>> values;  ///< means over examples; NaN: has none
-  /// Of those that each example has: its value, NaN where it has none.
+  /// By metric, each example's value in the batches' order, NaN where it has none. Metrics of the
+  /// whole run, as seconds, are not among them.
   std::map<std::string, std::vector<double>> each;
   std::vector<double> deletion, insertion;  ///< mean curves, shares 0 .. 1
   std::string failure;  ///< why there are no values: an operator without a rule, ...
@@ -99,8 +101,9 @@ struct Comparison {
   /// The rows of a method and site as one.
   struct Summary {
     std::string method, site, failure;
-    std::vector<double> mean, worst;        ///< one a metric; worst by its direction, else NaN
-    std::vector<std::vector<double>> each;  ///< one a metric: all runs' examples, maybe none
+    std::vector<double> mean, worst;  ///< one a metric; worst by its direction, else NaN
+    /// One a metric: each example's value, the mean over its runs, subject by subject; maybe none.
+    std::vector<std::vector<double>> each;
     int64_t runs = 0;
   };
   std::vector<Summary> summaries() const;
@@ -111,7 +114,8 @@ struct Comparison {
 ///
 ///     |mean d| > 2 sd(d) / sqrt(n),    d_i the difference of their values of example i
 ///
-/// Where examples have no values of their own, or too few have, means that are not equal differ.
+/// with n examples, whatever the number of runs. Where examples have no values of their own, or
+/// fewer than two have, or a mean is infinite, means that are not equal differ.
 bool differ(const Comparison::Summary& a, const Comparison::Summary& b, size_t metric);
 
 /// Explains and measures. A method that throws gets a row with its failure; what the comparison

@@ -14,6 +14,7 @@ namespace diffmask {
 struct KnownAnswer {
   double kl = 0.0, js = 0.0;  ///< means over the rows that count
   int64_t rows = 0;           ///< rows with a truth; the others are left out
+  at::Tensor kls, jss;        ///< of each of these rows, in double precision; shape (rows)
 };
 
 /// Shape: truth, attribution (B, P), both >= 0; mask (B, P) bool. A row whose attribution is 0

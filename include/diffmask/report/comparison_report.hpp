@@ -4,9 +4,9 @@
 /// with.
 ///
 /// A cell is the mean over runs and, of several, the worst in brackets. Arrows say whether higher
-/// or lower is better. The best of a column is bold, and with it those that the examples do not
-/// tell from it (differ()), where methods are at an equal footing, which at their own choices of
-/// what to keep they are not.
+/// or lower is better. Where methods are on an equal footing, which at their own choices of what to
+/// keep they are not, the best of a column is bold, and with it those that follow it as long as the
+/// examples do not tell them from it (differ()).
 
 #include <string>
 
