@@ -98,10 +98,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   auto trainer = encoder_recipe(masking, epsilon, /*unit=*/1, options.rate);
   // Of input gating a step trains two depths, of hidden gating all.
   trainer.steps = options.steps * (masking == dm::Masking::input ? 3 : 1);
-  // Seldom, as it is dear: all depths over dev.txt. But hidden gating's depths swing, each for
-  // itself, so that the last step does not find all of them within epsilon.
-  trainer.validate_every =
-      masking == dm::Masking::input ? trainer.steps : std::max<int64_t>(trainer.steps / 8, 1);
+  trainer.validate_every = trainer.steps;  // dear: all depths over dev.txt
   trainer.batches.batch_size = options.batch_size;
   trainer.seed = seed;
   return trainer;
@@ -337,8 +334,7 @@ class Experiment {
           const Bfloat16Products fast(options_.bfloat16);
           auto trainer = recipe(options_, gating.masking, epsilon, options_.seed);
           trainer.warm_up = 0;
-          trainer.steps = std::max<int64_t>(trainer.steps / 2, 1);
-          trainer.validate_every = std::max<int64_t>(trainer.validate_every / 2, 1);
+          trainer.steps = trainer.validate_every = std::max<int64_t>(trainer.steps / 2, 1);
           method->refine(corpus_.training.data, corpus_.development.data, trainer,
                          callbacks(fmt::format("{} gating, epsilon {}", gating.name, epsilon)));
         } else {
