@@ -8,7 +8,7 @@
 // taken away, with as much taken away at random, and with as much taken from everywhere alike.
 // Expect the convolutional net to be right on 88.8 % of the test images, and masks of 45 % of the
 // pixels (31 % of the patches are black) to cost it a point, where as much at random costs forty.
-// The transformer is right on 83.7 %; masks of 28 % cost it nothing, where random ones cost ten.
+// The transformer is right on 83.7 %; masks of 28 % cost it 0.2 points, where random ones cost ten.
 #include <CLI/CLI.hpp>
 #include <chrono>
 
