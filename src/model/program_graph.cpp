@@ -4,12 +4,21 @@
 #include <set>
 
 #include "diffmask/core/error.hpp"
+#include "model/tape.hpp"
 
 namespace diffmask {
 namespace {
 
+// Not deepcopy() where there are tensors: in LibTorch 1.13 it takes two pieces of one storage for
+// the same.
 c10::IValue copy(const c10::IValue& value) {
-  return value.isTensor() ? c10::IValue(value.toTensor().clone()) : value.deepcopy();
+  if (!value.isTensor() && !value.isTuple() && !value.isList()) return value.deepcopy();
+  std::unordered_map<const c10::TensorImpl*, at::Tensor> copies;
+  return map_tensors(value, [&](const at::Tensor& tensor) {
+    at::Tensor& copied = copies[tensor.unsafeGetTensorImpl()];
+    if (!copied.defined() && tensor.defined()) copied = tensor.clone();
+    return copied;
+  });
 }
 
 // The operators of one schema argument or return that name a storage: "Tensor(a)", "Tensor(a!)".
