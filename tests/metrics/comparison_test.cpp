@@ -184,8 +184,7 @@ TEST(DifferTest, TellsMeansApartByTwoStandardErrorsOfThePairs) {
   EXPECT_TRUE(differ(of({0.2, 0.7, 1.0, 0.5}), a, 0));
   // d = 0.1, -0.2, 0.3, 0.2: mean 0.1, sd 0.216, standard error 0.108.
   EXPECT_FALSE(differ(of({0.2, 0.3, 1.2, 0.5}), a, 0));
-  // The same values in another order are other pairs: d = 0.4, 0.5, -0.6, 0.3 in place of 0.15
-  // each.
+  // 0.15 more in each pair; and the same values in another order, which are other pairs.
   EXPECT_TRUE(differ(of({0.25, 0.65, 1.05, 0.45}), a, 0));
   EXPECT_FALSE(differ(of({0.65, 1.05, 0.25, 0.45}), a, 0));
   EXPECT_TRUE(differ(of({0.2, 0.6, 1.0, NAN}), of({0.1, 0.5, 0.9, 0.0}), 0)) << "NaN is no pair";
