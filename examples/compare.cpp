@@ -38,6 +38,14 @@ struct Options {
   bool bfloat16 = false;
 };
 
+// All that need no explainer of files, by name.
+std::vector<std::string> all_methods() {
+  std::vector<std::string> names = dm::method_names();
+  names.insert(names.end(), {"bottleneck", "bottleneck_read_out", "noise_tolerance", "infomask",
+                             "DiffMask per-sample", "REINFORCE per-sample"});
+  return names;
+}
+
 using Model = std::shared_ptr<const dm::FrozenModel>;
 using States = std::map<std::string, at::Tensor>;
 
@@ -171,24 +179,21 @@ dm::Comparison compare(const Options& options, const Subject& subject, uint64_t 
   common.target = dm::predicted_logit;
   common.fill = fill_of(options, subject, seed);
   common.zero_where_independent = true;
-  std::vector<std::string> names = options.methods;
-  for (const char* control : {"random", "uniform"}) {
-    if (!names.empty() && std::find(names.begin(), names.end(), control) == names.end()) {
-      names.insert(names.begin(), control);
-    }
-  }
   // Searches within a budget: each runs on every example.
-  auto methods = dm::compared_methods(names, common,
+  auto methods = dm::compared_methods({}, common,
                                       {.steps = options.integral_steps,
                                        .beam = 1,
                                        .max_passes = options.budget,
                                        .random_passes = options.budget});
-  if (options.methods.empty()) {
-    for (auto& method : learned_methods(common, subject, options.probe_steps)) {
-      methods.push_back(std::move(method));
-    }
-    for (auto& method : per_sample_methods(options, subject)) methods.push_back(std::move(method));
+  for (auto& method : learned_methods(common, subject, options.probe_steps)) {
+    methods.push_back(std::move(method));
   }
+  for (auto& method : per_sample_methods(options, subject)) methods.push_back(std::move(method));
+  std::vector<std::string> named = options.methods.empty() ? all_methods() : options.methods;
+  named.insert(named.end(), {"uniform", "random"});
+  std::erase_if(methods, [&](const dm::ComparedMethod& method) {
+    return std::find(named.begin(), named.end(), method.name) == named.end();
+  });
   for (size_t i = 0; i < subject.explainers.size(); ++i) {
     methods.push_back(
         dm::compared_explainer(subject.names[i], subject.model, subject.explainers[i]));
@@ -350,9 +355,11 @@ int main(int argc, char** argv) {
       "Table of FairRationales for sst: its sentences come first, and are compared with");
   app.add_option("--sites", options.sites, "Where; toy: both, sst: word_embeddings and layer.2")
       ->delimiter(',');
-  app.add_option("--methods", options.methods, "Which; all if none is named")
+  app.add_option("--methods", options.methods,
+                 "Which, beside uniform and random scores and trained explainers; all if none is "
+                 "named")
       ->delimiter(',')
-      ->check(CLI::IsMember(dm::method_names()));
+      ->check(CLI::IsMember(all_methods()));
   app.add_option("--fill", options.fill, "What replaces a state")
       ->check(CLI::IsMember({"zero", "mean", "learned", "other"}))
       ->capture_default_str();
