@@ -143,15 +143,16 @@ at::Tensor Explainer::features(const Recording& recording, int64_t depth) const 
   return with_first ? at::cat({features_at(0), features_at(depth)}, -1) : features_at(depth);
 }
 
-at::Tensor Explainer::logits(const Recording& recording, const Batch& batch, int64_t depth) const {
+at::Tensor Explainer::logits(const Recording& recording, const Batch& batch, int64_t depth,
+                             const Dropout& dropout) const {
   const at::Tensor read = features(recording, depth);
   check_shape("batch.mask", batch.mask, {read.size(0), read.size(1)});
-  return probes_[depth]->logits(read, batch.examples);
+  return probes_[depth]->logits(read, batch.examples, dropout);
 }
 
 std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& batch,
                                     const std::vector<int64_t>& depths, Draw draw,
-                                    at::Generator generator) const {
+                                    at::Generator generator, const Dropout& dropout) const {
   require(!depths.empty(), "depths", "at least one", "none");
   for (const int64_t depth : depths) masked_depth(depth);  // throws where there is no such depth
   require(draw != Draw::sample || generator.defined(), "generator", "given, to sample", "none");
@@ -168,7 +169,7 @@ std::vector<Gates> Explainer::gates(const Recording& recording, const Batch& bat
   for (int64_t depth = 0; depth <= deepest; ++depth) {
     const bool wanted = std::find(depths.begin(), depths.end(), depth) != depths.end();
     if (!cumulative && !wanted) continue;
-    at::Tensor logit = logits(recording, batch, depth);
+    at::Tensor logit = logits(recording, batch, depth, dropout);
     if (batch.groups.defined()) logit = group_mean(logit, batch.groups);
     Gates gates{gate_->log_expected_l0(logit), {}};
     // Hard gates are those of the cumulated probability, so they have to wait for it.

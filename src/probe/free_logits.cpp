@@ -20,7 +20,8 @@ FreeLogits::FreeLogits(int64_t examples, int64_t positions, FreeLogitsOptions op
   logits_ = register_parameter("logits", at::full({examples, positions}, options_.initial));
 }
 
-at::Tensor FreeLogits::logits(const at::Tensor& features, const at::Tensor& examples) {
+at::Tensor FreeLogits::logits(const at::Tensor& features, const at::Tensor& examples,
+                              const Dropout&) {
   require(examples.defined(), "batch.examples", "given, since the logits are per example", "none");
   require(examples.min().item<int64_t>() >= 0 && examples.max().item<int64_t>() < logits_.size(0),
           "batch.examples", fmt::format("in 0..{}, the examples fitted", logits_.size(0) - 1),

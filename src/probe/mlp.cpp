@@ -6,6 +6,11 @@
 
 namespace diffmask {
 
+at::Tensor Dropout::operator()(const at::Tensor& x) const {
+  if (rate == 0) return x;
+  return x * at::empty_like(x).bernoulli_(1 - rate, generator).div_(1 - rate);
+}
+
 void MlpProbeOptions::validate() const {
   require(hidden_size >= 0, "hidden_size", ">= 0 (0: max(F / 4, 32))", hidden_size);
   require(std::isfinite(initial_bias), "initial_bias", "finite", initial_bias);
@@ -60,8 +65,9 @@ at::Tensor MlpProbe::read(const at::Tensor& features) const {
 
 void MlpProbe::start(const at::Tensor& features) { hidden_->normalise(read(features)); }
 
-at::Tensor MlpProbe::logits(const at::Tensor& features, const at::Tensor&) {
-  const at::Tensor raw = out_->forward(at::tanh(hidden_->forward(read(features)))).squeeze(-1);
+at::Tensor MlpProbe::logits(const at::Tensor& features, const at::Tensor&, const Dropout& dropout) {
+  const at::Tensor hidden = at::tanh(hidden_->forward(dropout(read(features))));
+  const at::Tensor raw = out_->forward(hidden).squeeze(-1);
   return options_.bound > 0 ? options_.bound * at::tanh(raw) + bias_ : raw;
 }
 

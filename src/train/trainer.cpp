@@ -13,7 +13,7 @@ namespace diffmask {
 namespace {
 
 // Streams of randomness that do not depend on how much another one draws.
-enum TrainerStream : uint64_t { kCut, kOrder, kDepths, kGates };
+enum TrainerStream : uint64_t { kCut, kOrder, kDepths, kGates, kDropout };
 
 using Parameters = std::map<std::string, at::Tensor>;
 
@@ -82,6 +82,8 @@ class Run {
         order_(make_generator(derive_seed(options.seed, kOrder))),
         schedule_(make_generator(derive_seed(options.seed, kDepths))),
         draws_(make_generator(derive_seed(options.seed, kGates), model.device())),
+        dropout_{options.dropout,
+                 make_generator(derive_seed(options.seed, kDropout), model.device())},
         training_(model, training, explainer.sites(), options.batches,
                   make_generator(derive_seed(options.seed, kCut))),
         validation_(model, validation, explainer.sites(), options.batches),
@@ -103,7 +105,7 @@ class Run {
       const auto depths = draw_depths(step);
       const bool expected = options_.expected_every > 0 && step % options_.expected_every == 0;
       const auto gates = explainer_.gates(item->recording, item->batch, depths,
-                                          expected ? Draw::mean : Draw::sample, draws_);
+                                          expected ? Draw::mean : Draw::sample, draws_, dropout_);
       for (size_t i = 0; i < depths.size(); ++i) {
         loss = add(loss, depth_lagrangian(*item, depths[i], gates[i], record));
       }
@@ -317,6 +319,7 @@ class Run {
   const TrainerOptions& options_;
   const std::vector<Callback>& callbacks_;
   at::Generator order_, schedule_, draws_;
+  Dropout dropout_;
   RecordedBatches training_, validation_;
   DualAscent multipliers_;
   std::unique_ptr<torch::optim::Optimizer> optimiser_;
@@ -358,6 +361,7 @@ void TrainerOptions::validate() const {
   require(divergence != nullptr, "divergence", "a function", "none");
   require(steps >= 1, "steps", ">= 1", steps);
   require(expected_every >= 0, "expected_every", ">= 0", expected_every);
+  require(dropout >= 0 && dropout < 1, "dropout", "in [0, 1)", dropout);
   require(first_share > 0 && first_share <= 1, "first_share", "in (0, 1]", first_share);
   require(warm_up >= 0, "warm_up", ">= 0", warm_up);
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);

@@ -92,6 +92,24 @@ TEST(MlpProbeTest, LayerNormForgetsScaleAndOffset) {
   EXPECT_FALSE(probe.logits(x, {}).allclose(probe.logits(x.flip(-1), {}), 1e-3, 1e-3));
 }
 
+TEST(DropoutTest, LeavesOutItsShareAndKeepsTheMean) {
+  const at::Tensor ones = at::ones({200, 100});
+  const at::Tensor left = Dropout{0.25, make_generator(1)}(ones);
+  EXPECT_NEAR(left.eq(0).to(at::kFloat).mean().item<float>(), 0.25, 0.015);  // 5 standard errors
+  EXPECT_TRUE(at::logical_or(left.eq(0), left.sub(4.0 / 3).abs().lt(1e-6)).all().item<bool>());
+  EXPECT_TRUE(left.equal(Dropout{0.25, make_generator(1)}(ones)));
+  EXPECT_FALSE(left.equal(Dropout{0.25, make_generator(2)}(ones)));
+  EXPECT_TRUE(Dropout{}(ones).equal(ones));
+}
+
+TEST(MlpProbeTest, DropoutIsOfTheNormalisedFeatures) {
+  MlpProbe probe(6, {.layer_norm = true}, make_generator(0)), plain(6, {}, make_generator(0));
+  const at::Tensor x = features(6),
+                   dropped = Dropout{0.5, make_generator(1)}(at::layer_norm(x, {6}));
+  EXPECT_TRUE(probe.logits(x, {}, {0.5, make_generator(1)}).allclose(plain.logits(dropped, {})));
+  EXPECT_FALSE(probe.logits(x, {}, {0.5, make_generator(1)}).allclose(probe.logits(x, {})));
+}
+
 TEST(MlpProbeTest, HiddenSizeIsAQuarterAndAtLeast32) {
   for (const auto& [size, hidden] : {std::pair(6, 32), std::pair(128, 32), std::pair(400, 100)}) {
     const MlpProbe probe(size, {}, make_generator(0));

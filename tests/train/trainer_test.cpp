@@ -153,6 +153,22 @@ TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
   }
 }
 
+TEST_F(TrainerTest, DropoutIsOfTheStepsAlone) {
+  TrainerOptions whole = training_options(6), half = whole;
+  half.dropout = 0.5;
+  EXPECT_FALSE(same_bits(trained(half), trained(whole)));
+  EXPECT_TRUE(same_bits(trained(half), trained(half)));
+  for (TrainerOptions* options : {&whole, &half}) {
+    options->steps = 1;
+    options->gate_rate = options->baseline_rate = 1e-12;
+  }
+  const auto validated = [&](const TrainerOptions& options) {
+    const auto explainer = make_explainer(task_);
+    return run(*explainer, options).depths[1].validation.divergence;
+  };
+  EXPECT_NEAR(validated(half), validated(whole), 1e-6) << "what is validated is left whole";
+}
+
 TEST_F(TrainerTest, MultipliersFollowTheDivergence) {
   TrainerOptions options = training_options(30);
   options.multiplier = {.initial = 2.0, .rate = 0.25};
@@ -603,6 +619,8 @@ TEST_F(TrainerTest, RefusesBadOptions) {
       {"final rate", with([](O& o) { o.final_rate = 0; }), "final_rate has to be in (0, 1]"},
       {"validation", with([](O& o) { o.validate_every = 0; }), "validate_every has to be >= 1"},
       {"expected", with([](O& o) { o.expected_every = -1; }), "expected_every has to be >= 0"},
+      {"dropout 1", with([](O& o) { o.dropout = 1; }), "dropout has to be in [0, 1), but got 1"},
+      {"dropout NaN", with([](O& o) { o.dropout = NAN; }), "dropout has to be in [0, 1)"},
       {"batch size", with([](O& o) { o.batches.batch_size = 0; }), "batch_size has to be >= 1"},
       {"cache", with([](O& o) { o.batches.cache_bytes = -1; }), "cache_bytes has to be >= 0"},
       {"penalty", with([](O& o) { o.penalty.scale = 0; }), "penalty.scale has to be > 0"},

@@ -85,10 +85,11 @@ class Explainer : public torch::nn::Module {
   /// The site that is masked at a depth: its own, or the first for input gating.
   const std::string& masked_site(int64_t depth) const;
 
-  /// The gates of each of `depths`, all from one recording; the generator is used for Draw::sample.
+  /// The gates of each of `depths`, all from one recording; the generator is used for Draw::sample,
+  /// dropout in training alone.
   std::vector<Gates> gates(const Recording& recording, const Batch& batch,
                            const std::vector<int64_t>& depths, Draw draw,
-                           at::Generator generator = {}) const;
+                           at::Generator generator = {}, const Dropout& dropout = {}) const;
 
   /// z h + (1 - z) b at the depth's masked site.
   at::Tensor masked_state(const Recording& recording, int64_t depth, const at::Tensor& z) const;
@@ -111,7 +112,8 @@ class Explainer : public torch::nn::Module {
   const Positions& positions(int64_t depth) const;
   /// What the probe of a depth reads. Shape: (B, P, F).
   at::Tensor features(const Recording& recording, int64_t depth) const;
-  at::Tensor logits(const Recording& recording, const Batch& batch, int64_t depth) const;
+  at::Tensor logits(const Recording& recording, const Batch& batch, int64_t depth,
+                    const Dropout& dropout) const;
   int64_t masked_depth(int64_t depth) const;
 
   ExplainerOptions options_;

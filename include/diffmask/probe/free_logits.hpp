@@ -20,8 +20,10 @@ class FreeLogits : public Probe {
   /// Room for `examples` examples of at most `positions` positions.
   FreeLogits(int64_t examples, int64_t positions, FreeLogitsOptions options = {});
 
-  /// The logits of the examples of these numbers; ArgumentError for a number that has none.
-  at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) override;
+  /// The logits of the examples of these numbers, with nothing to drop out; ArgumentError for a
+  /// number that has none.
+  at::Tensor logits(const at::Tensor& features, const at::Tensor& examples,
+                    const Dropout& dropout = {}) override;
 
   /// Clamps the logits themselves: clamping where they are read would end their gradient at the
   /// limit.

@@ -41,7 +41,9 @@ class WeightNormLinear : public torch::nn::Module {
 class MlpProbe : public Probe {
  public:
   MlpProbe(int64_t features, MlpProbeOptions options, at::Generator generator);
-  at::Tensor logits(const at::Tensor& features, const at::Tensor& examples) override;
+  /// Dropout is of the features, after their layer norm.
+  at::Tensor logits(const at::Tensor& features, const at::Tensor& examples,
+                    const Dropout& dropout = {}) override;
 
   /// Without this, tanh would see whatever scale the model's states have.
   void start(const at::Tensor& features) override;

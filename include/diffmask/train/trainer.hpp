@@ -64,6 +64,11 @@ struct TrainerOptions {
   /// alone may settle on equal odds everywhere, of which no hard mask can be made (docs/recipe.md).
   int64_t expected_every = 0;
 
+  /// The share of what a probe reads that each step leaves out, in [0, 1) (Dropout). For probes
+  /// that learn the training examples by heart: D is then less on these than on the validation
+  /// data.
+  double dropout = 0.0;
+
   int64_t warm_up = 300;       ///< steps for the baselines alone, >= 0
   double warm_up_rate = 0.02;  ///< their Adam step size, > 0
 
