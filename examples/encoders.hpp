@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "diffmask/attribution/diffmask.hpp"
-#include "diffmask/data/wordpiece.hpp"
+#include "diffmask/data/encoded.hpp"
 #include "diffmask/train/supervised.hpp"
 #include "program.hpp"
 
@@ -60,17 +60,32 @@ inline diffmask::SupervisedOptions fine_tuning(int64_t epochs, int64_t batch_siz
   return options;
 }
 
+/// A weight a token, with which texts lose more of what is frequent and says little: a + (1 - a)
+/// max(0, 1 - sqrt(t / f)), where f is its share of the data's tokens (the subsampling of Mikolov
+/// et al. 2013, section 2.3), t = 0.001 and a = 0.3, so that none is always there. Shape:
+/// (vocabulary).
+inline at::Tensor frequency_weights(const diffmask::EncodedDataset& data, int64_t vocabulary) {
+  constexpr double kUsual = 1e-3, kLeast = 0.3;
+  at::Tensor counts = at::zeros({vocabulary});
+  for (const diffmask::Encoding& encoding : data.encodings()) {
+    counts += at::bincount(at::tensor(encoding.ids, at::kLong), {}, vocabulary);
+  }
+  const at::Tensor frequency = counts / counts.sum();
+  return kLeast + (1 - kLeast) * (1 - (kUsual / frequency).sqrt()).clamp_min(0);
+}
+
 /// Texts as fine-tuning sees them, so that an explainer's masks do not leave what the encoder knows
-/// (Hase et al. 2021): each loses tokens to [MASK], at a rate of its own that is uniform on
-/// (0, most). Shape: inputs' ids (B, T).
+/// (Hase et al. 2021): each loses tokens to [MASK], at a rate of its own, uniform on (0, most),
+/// times the token's weight. Shape: inputs' ids (B, T); weights (vocabulary).
 inline diffmask::Inputs with_masked_tokens(diffmask::Inputs inputs,
                                            const diffmask::WordPiece& tokenizer, double most,
+                                           const at::Tensor& weights,
                                            const at::Generator& generator) {
   at::Tensor& ids = inputs.at(0);
   const auto chance = [&](int64_t tokens) {
     return at::rand({ids.size(0), tokens}, generator, at::TensorOptions(at::kFloat));
   };
-  const at::Tensor rates = most * chance(1);
+  const at::Tensor rates = most * chance(1) * weights.index_select(0, ids.flatten()).view_as(ids);
   at::Tensor lost = chance(ids.size(1)).lt(rates);
   for (const int64_t frame :
        {tokenizer.classification(), tokenizer.separator(), tokenizer.padding()}) {
