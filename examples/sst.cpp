@@ -421,8 +421,8 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--mask-words", options.mask_words,
-                 "In fine-tuning each sentence loses words, at a rate uniform on 0 to this for the "
-                 "most frequent, down to three tenths of it for rare ones")
+                 "In fine-tuning each sentence loses words, at a rate uniform on 0 to this, of "
+                 "which rarer words have less, down to three tenths")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--steps", options.steps,
