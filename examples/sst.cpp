@@ -39,7 +39,7 @@ struct Options {
   std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
                                                                         trade_off;
   uint64_t seed = 0;
-  int64_t epochs = 3, phrases = 1, steps = 800, batch_size = 32, threads = 0;
+  int64_t epochs = 3, phrases = 2, steps = 800, batch_size = 32, threads = 0;
   double input_epsilon = 0.045, hidden_epsilon = 0.04;
   double rate = 0.015, mask_words = 1.0;
   bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;

@@ -1,5 +1,7 @@
 #include "diffmask/train/supervised.hpp"
 
+#include <torch/version.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -42,6 +44,42 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
   groups.emplace_back(decaying, std::make_unique<AdamWOptions>(first));
   groups.emplace_back(others, std::make_unique<AdamWOptions>(second));
   return groups;
+}
+
+// As optimiser.step(), which passes over the parameters some ten times: LibTorch's fused operator,
+// which processors have since 2.4, does it once.
+void adamw_step(torch::optim::AdamW& optimiser) {
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+  at::NoGradGuard no_grad;
+  for (auto& group : optimiser.param_groups()) {
+    const auto& options = static_cast<torch::optim::AdamWOptions&>(group.options());
+    std::vector<at::Tensor> parameters, gradients, means, squares, steps;
+    for (const at::Tensor& parameter : group.params()) {
+      if (!parameter.grad().defined()) continue;
+      auto& slot = optimiser.state()[parameter.unsafeGetTensorImpl()];
+      if (!slot) {
+        auto zeros = std::make_unique<torch::optim::AdamWParamState>();
+        zeros->exp_avg(at::zeros_like(parameter));
+        zeros->exp_avg_sq(at::zeros_like(parameter));
+        slot = std::move(zeros);
+      }
+      auto& state = static_cast<torch::optim::AdamWParamState&>(*slot);
+      state.step(state.step() + 1);
+      parameters.push_back(parameter);
+      gradients.push_back(parameter.grad());
+      means.push_back(state.exp_avg());
+      squares.push_back(state.exp_avg_sq());
+      steps.push_back(at::full({}, state.step(), parameter.options().dtype(at::kFloat)));
+    }
+    const auto& [beta1, beta2] = options.betas();
+    if (!parameters.empty())
+      at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, options.lr(), beta1,
+                        beta2, options.weight_decay(), options.eps(), /*amsgrad=*/false,
+                        /*maximize=*/false);
+  }
+#else
+  optimiser.step();
+#endif
 }
 
 // The options' selection, or the mean loss.
@@ -114,7 +152,7 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
       optimiser.zero_grad();
       loss(forward(batch.inputs), batch.labels).backward();
       torch::nn::utils::clip_grad_norm_(parameters, options.clip_norm);
-      optimiser.step();
+      adamw_step(optimiser);
       for (const Callback& callback : callbacks) {
         const Progress progress{Progress::Phase::train, step, steps, seconds()};
         best.interrupted |= callback(progress) == Action::stop;

@@ -114,6 +114,33 @@ TEST_F(SupervisedTest, SameSeedSameBits) {
   EXPECT_FALSE(same_bits(weights(1, 1), weights(1, 4)));
 }
 
+// By a loop of LibTorch's own optimiser over whole epochs. In the order of a sum they differ.
+TEST_F(SupervisedTest, StepsAsLibTorchsAdamW) {
+  SupervisedOptions options{.epochs = 6, .batch_size = 400, .rate = 0.1, .weight_decay = 0.3};
+  options.decay_vectors = false;
+  options.clip_norm = 1e9;
+  double selected = 0;
+  options.selection = [&](const at::Tensor&, const at::Tensor&) { return --selected; };
+  const auto net = make_net(), twin = make_net();
+  run(net, options);
+  torch::optim::AdamW optimiser(std::vector<at::Tensor>{}, torch::optim::AdamWOptions());
+  for (const auto& [parameter, decay] : {std::pair{twin->weight, 0.3}, {twin->bias, 0.0}}) {
+    optimiser.add_param_group(torch::optim::OptimizerParamGroup(
+        {parameter}, std::make_unique<torch::optim::AdamWOptions>(
+                         torch::optim::AdamWOptions(0.1).weight_decay(decay))));
+  }
+  const Batch batch = training_->batch(iota(400));
+  for (int64_t step = 0; step < 6; ++step) {
+    for (auto& group : optimiser.param_groups()) group.options().set_lr(options.rate_of(step, 6));
+    optimiser.zero_grad();
+    loss(forward_of(twin)(batch.inputs), batch.labels).backward();
+    optimiser.step();
+  }
+  EXPECT_LT((net->weight - twin->weight).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((net->bias - twin->bias).abs().max().item<double>(), 1e-5);
+  EXPECT_GT((net->weight - make_net()->weight).abs().max().item<double>(), 0.1);
+}
+
 TEST_F(SupervisedTest, ReadsEachExampleOnceAnEpoch) {
   for (const int64_t pool : {1, 4}) {
     const auto net = make_net();
