@@ -62,10 +62,10 @@ inline diffmask::SupervisedOptions fine_tuning(int64_t epochs, int64_t batch_siz
 
 /// A weight a token, with which texts lose more of what is frequent and says little: a + (1 - a)
 /// max(0, 1 - sqrt(t / f)), where f is its share of the data's tokens (the subsampling of Mikolov
-/// et al. 2013, section 2.3), t = 0.001 and a = 0.3, so that none is always there. Shape:
+/// et al. 2013, section 2.3), t = 0.0005 and a = 0.5, so that none is always there. Shape:
 /// (vocabulary).
 inline at::Tensor frequency_weights(const diffmask::EncodedDataset& data, int64_t vocabulary) {
-  constexpr double kUsual = 1e-3, kLeast = 0.3;
+  constexpr double kUsual = 5e-4, kLeast = 0.5;
   at::Tensor counts = at::zeros({vocabulary});
   for (const diffmask::Encoding& encoding : data.encodings()) {
     counts += at::bincount(at::tensor(encoding.ids, at::kLong), {}, vocabulary);

@@ -39,8 +39,8 @@ struct Options {
   std::string data, lexicon, model, rationales, classifier, explainers, gating = "both", html, json,
                                                                         trade_off;
   uint64_t seed = 0;
-  int64_t epochs = 3, phrases = 2, steps = 800, batch_size = 32, threads = 0;
-  double input_epsilon = 0.045, hidden_epsilon = 0.04;
+  int64_t epochs = 3, phrases = 2, steps = 1200, batch_size = 32, threads = 0;
+  double input_epsilon = 0.055, hidden_epsilon = 0.05;
   double rate = 0.015, mask_words = 1.0;
   bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;
 };
@@ -98,7 +98,7 @@ dm::TrainerOptions recipe(const Options& options, dm::Masking masking, double ep
   auto trainer = encoder_recipe(masking, epsilon, /*unit=*/1, options.rate);
   trainer.steps = options.steps;
   if (masking == dm::Masking::input) {
-    trainer.steps *= 3;  // a step trains two depths, of hidden gating all
+    trainer.steps *= 4;  // a step trains two depths, of hidden gating all
     trainer.first_share = 0.1;
     trainer.dropout = 0.3;
   }
@@ -422,11 +422,11 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--mask-words", options.mask_words,
                  "In fine-tuning each sentence loses words, at a rate uniform on 0 to this, of "
-                 "which rarer words have less, down to three tenths")
+                 "which rarer words have less, down to half")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--steps", options.steps,
-                 "Steps of hidden gating's explainer; input gating's takes three times as many")
+                 "Steps of hidden gating's explainer; input gating's takes four times as many")
       ->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Sentences a step")->capture_default_str();
   app.add_option("--rate", options.rate, "Step size of the explainers")->capture_default_str();
