@@ -46,8 +46,8 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
   return groups;
 }
 
-// As optimiser.step(), which passes over the parameters some ten times: LibTorch's fused operator,
-// which processors have since 2.4, does it once.
+// As optimiser.step(), which passes over all parameters once an operation: LibTorch's fused
+// operator, which processors have since 2.4, does so once in all.
 void adamw_step(torch::optim::AdamW& optimiser) {
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
   at::NoGradGuard no_grad;
@@ -72,10 +72,9 @@ void adamw_step(torch::optim::AdamW& optimiser) {
       steps.push_back(at::full({}, state.step(), parameter.options().dtype(at::kFloat)));
     }
     const auto& [beta1, beta2] = options.betas();
-    if (!parameters.empty())
-      at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, options.lr(), beta1,
-                        beta2, options.weight_decay(), options.eps(), /*amsgrad=*/false,
-                        /*maximize=*/false);
+    if (parameters.empty()) continue;
+    at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, options.lr(), beta1, beta2,
+                      options.weight_decay(), options.eps(), /*amsgrad=*/false, /*maximize=*/false);
   }
 #else
   optimiser.step();
