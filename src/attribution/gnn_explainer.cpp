@@ -25,6 +25,7 @@ void GnnExplainerOptions::validate() const {
   require(steps >= 1, "steps", ">= 1", steps);
   require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
   require(std::isfinite(initial), "initial", "finite", initial);
+  require(std::isfinite(feature_initial), "feature_initial", "finite", feature_initial);
   const std::pair<const char*, double> weights[] = {{"size", size},
                                                     {"entropy", entropy},
                                                     {"feature_size", feature_size},
@@ -57,8 +58,9 @@ GnnExplainer::Masks GnnExplainer::fit(const Original& original, int64_t depth) c
   if (!own_.features.empty()) {
     features = original.model.record(batch.inputs, {own_.features}).state(own_.features);
     feature_fill = fill::value(original.options.fill, own_.features, features);
-    leaves.push_back(at::full({batch.size(), features.size(-1)}, own_.initial, features.options())
-                         .requires_grad_(true));
+    leaves.push_back(
+        at::full({batch.size(), features.size(-1)}, own_.feature_initial, features.options())
+            .requires_grad_(true));
   }
   const auto tied = [&](const at::Tensor& m) {
     return batch.groups.defined() ? spread_groups(group_mean(m, batch.groups), batch.groups) : m;

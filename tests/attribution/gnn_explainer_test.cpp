@@ -52,7 +52,8 @@ TEST(GnnExplainerTest, FindsTheMinimum) {
 TEST(GnnExplainerTest, PublishedWeightsKeepAllOfASmallGraph) {
   const auto model = weighing({1, 0, 1, 0, -1});
   const Batch batch = batch_of(at::ones({1, 5, 1}));
-  const GnnExplainer published(model, at_input(), {.initial = 1.0, .entropy = 1.0});
+  const GnnExplainer published(model, at_input(),
+                               {.steps = 100, .initial = 1.0, .size = 0.005, .entropy = 1.0});
   EXPECT_TRUE(published.attribute(batch).keep.all().item<bool>());
 }
 
@@ -122,6 +123,7 @@ TEST(GnnExplainerTest, RefusesBadInput) {
       {"steps", make({.steps = 0}), "steps has to be >= 1, but got 0"},
       {"rate", make({.rate = 0}), "rate has to be > 0, but got 0"},
       {"initial", make({.initial = NAN}), "initial has to be finite"},
+      {"features' initial", make({.feature_initial = NAN}), "feature_initial has to be finite"},
       {"size", make({.size = -1}), "size has to be >= 0, but got -1"},
       {"entropy", make({.entropy = INFINITY}), "entropy has to be >= 0"},
       {"feature size", make({.feature_size = -1}), "feature_size has to be >= 0"},
