@@ -109,6 +109,9 @@ TEST(GnnExplainerTest, MasksFeaturesToo) {
   ASSERT_EQ(u.sizes(), at::IntArrayRef({2, 4}));
   for (const int64_t feature : {0, 1, 3}) EXPECT_LT(u[0][feature].item<double>(), 0.1);
   EXPECT_GT((u[0][2] - u[0][0]).item<double>(), 0.1);
+  const GnnExplainer hardly_moved(
+      model, options, {.steps = 1, .rate = 1e-6, .features = "features", .feature_initial = 2.0});
+  EXPECT_LT(largest(hardly_moved.feature_masks(batch_of(x)) - 1 / (1 + std::exp(-2.0))), 1e-5);
   EXPECT_TRUE(u[0].equal(u[1]));
 }
 
