@@ -11,15 +11,15 @@
 #include <CLI/CLI.hpp>
 
 #include "counting_task.hpp"
-#include "diffmask/attribution/infomask.hpp"
-#include "diffmask/attribution/information_bottleneck.hpp"
-#include "diffmask/attribution/noise_tolerance.hpp"
+#include "diffmask/attribution/learned/infomask.hpp"
+#include "diffmask/attribution/learned/information_bottleneck.hpp"
+#include "diffmask/attribution/learned/noise_tolerance.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/metrics/comparison.hpp"
-#include "diffmask/nets/bert.hpp"
-#include "diffmask/nets/weights.hpp"
 #include "diffmask/report/comparison_report.hpp"
+#include "diffmask/zoo/zoo/nets/bert.hpp"
+#include "diffmask/zoo/zoo/nets/weights.hpp"
 #include "encoders.hpp"
 #include "sst_words.hpp"
 

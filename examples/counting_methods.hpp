@@ -6,12 +6,12 @@
 #include <memory>
 
 #include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/deeplift.hpp"
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/infomask.hpp"
-#include "diffmask/attribution/information_bottleneck.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
-#include "diffmask/attribution/noise_tolerance.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
+#include "diffmask/attribution/gradient/integrated_gradients.hpp"
+#include "diffmask/attribution/learned/infomask.hpp"
+#include "diffmask/attribution/learned/information_bottleneck.hpp"
+#include "diffmask/attribution/learned/noise_tolerance.hpp"
+#include "diffmask/attribution/propagation/deeplift.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/model/frozen_model.hpp"

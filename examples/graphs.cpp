@@ -16,14 +16,14 @@
 
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/diffmask.hpp"
-#include "diffmask/attribution/gnn_explainer.hpp"
+#include "diffmask/attribution/learned/gnn_explainer.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/data/motif_graphs.hpp"
 #include "diffmask/metrics/classification.hpp"
 #include "diffmask/metrics/ranking.hpp"
-#include "diffmask/nets/graph_net.hpp"
-#include "diffmask/train/supervised.hpp"
+#include "diffmask/zoo/nets/supervised.hpp"
+#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
+#include "diffmask/zoo/zoo/nets/graph_net.hpp"
 #include "program.hpp"
 
 namespace dm = diffmask;

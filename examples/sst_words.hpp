@@ -8,10 +8,10 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/data/encoded.hpp"
-#include "diffmask/data/rationales.hpp"
-#include "diffmask/data/trees.hpp"
 #include "diffmask/metrics/agreement.hpp"
+#include "diffmask/zoo/zoo/data/encoded.hpp"
+#include "diffmask/zoo/zoo/data/rationales.hpp"
+#include "diffmask/zoo/zoo/data/trees.hpp"
 
 namespace sst {
 

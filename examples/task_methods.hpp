@@ -7,18 +7,18 @@
 #include <vector>
 
 #include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/deeplift.hpp"
 #include "diffmask/attribution/diffmask.hpp"
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/gnn_explainer.hpp"
-#include "diffmask/attribution/infomask.hpp"
-#include "diffmask/attribution/information_bottleneck.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
-#include "diffmask/attribution/lrp.hpp"
-#include "diffmask/attribution/noise_tolerance.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
+#include "diffmask/attribution/gradient/integrated_gradients.hpp"
+#include "diffmask/attribution/learned/gnn_explainer.hpp"
+#include "diffmask/attribution/learned/infomask.hpp"
+#include "diffmask/attribution/learned/information_bottleneck.hpp"
+#include "diffmask/attribution/learned/noise_tolerance.hpp"
+#include "diffmask/attribution/propagation/deeplift.hpp"
+#include "diffmask/attribution/propagation/lrp.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/known_answer.hpp"
-#include "diffmask/train/tasks.hpp"
+#include "diffmask/zoo/tasks/task_model.hpp"
 
 /// A task's model, and what is explained of it.
 struct TaskRun {

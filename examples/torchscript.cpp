@@ -9,7 +9,7 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/exported.hpp"
+#include "diffmask/program/exported.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "program.hpp"
 

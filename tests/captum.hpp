@@ -10,7 +10,7 @@
 #include "diffmask/data/batch.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/mask/positions.hpp"
-#include "diffmask/model/script.hpp"
+#include "diffmask/program/script.hpp"
 
 namespace diffmask {
 

@@ -1,6 +1,6 @@
 #include "diffmask/attribution/controls.hpp"
 
-#include "attribution/gradients.hpp"
+#include "attribution/gradient/gradients.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -6,6 +6,7 @@
 #include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
+#include "diffmask/version.hpp"
 
 namespace diffmask {
 
@@ -41,7 +42,7 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
         {{"layout", kLayouts[static_cast<size_t>(each.layout)]}, {"patch", each.patch}});
   }
   return {{"format", kFormat},
-          {"library", DIFFMASK_VERSION},
+          {"library", version()},
           {"model", model.fingerprint()},
           {"training", note},
           {"masking", options.masking == Masking::input ? "input" : "hidden"},

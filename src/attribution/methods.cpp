@@ -1,10 +1,10 @@
 #include "diffmask/attribution/methods.hpp"
 
 #include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/deeplift.hpp"
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
-#include "diffmask/attribution/lrp.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
+#include "diffmask/attribution/gradient/integrated_gradients.hpp"
+#include "diffmask/attribution/propagation/deeplift.hpp"
+#include "diffmask/attribution/propagation/lrp.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 

@@ -9,7 +9,7 @@
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/mask/fill.hpp"
 #include "diffmask/mask/positions.hpp"
-#include "diffmask/model/program.hpp"
+#include "diffmask/program/program.hpp"
 
 namespace diffmask::cli {
 

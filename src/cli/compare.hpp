@@ -4,7 +4,7 @@
 
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/metrics/comparison.hpp"
-#include "diffmask/model/program.hpp"
+#include "diffmask/program/program.hpp"
 
 namespace diffmask::cli {
 

@@ -15,7 +15,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/exported.hpp"
+#include "diffmask/program/exported.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 #include <torch/script.h>

@@ -1,6 +1,6 @@
 #include "diffmask/metrics/faithfulness.hpp"
 
-#include "attribution/erased.hpp"
+#include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/mask/masking.hpp"

@@ -1,6 +1,6 @@
 // Attribution methods on the models that tests/reference/encoder.py makes, 16 x 32 tokens, beside
 // tests/reference/captum_times.py, which times Captum on the same: "program" is a traced encoder
-// whose states' mean is explained, "native" a classifier in nets/bert.hpp.
+// whose states' mean is explained, "native" a classifier in zoo/nets/bert.hpp.
 //
 //   DIFFMASK_ENCODER=FOLDER attribution_benchmark --benchmark_repetitions=3
 //     --benchmark_report_aggregates_only
@@ -10,11 +10,11 @@
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 
-#include "diffmask/attribution/erasure.hpp"
-#include "diffmask/attribution/integrated_gradients.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
+#include "diffmask/attribution/gradient/integrated_gradients.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/exported.hpp"
-#include "diffmask/nets/bert.hpp"
+#include "diffmask/program/exported.hpp"
+#include "diffmask/zoo/zoo/nets/bert.hpp"
 
 namespace diffmask {
 namespace {

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <thread>
 
-#include "diffmask/model/exported.hpp"
+#include "diffmask/program/exported.hpp"
 #include "tests/bad_input.hpp"
-#include "tests/model/exported_archive.hpp"
+#include "tests/program/exported_archive.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/training_task.hpp"
 

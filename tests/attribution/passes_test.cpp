@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
 #include "src/attribution/memory_meter.hpp"
 #include "tests/attribution/example_nets.hpp"
 #include "tests/bad_input.hpp"

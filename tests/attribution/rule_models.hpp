@@ -10,8 +10,8 @@
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/batch.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/model/program.hpp"
 #include "diffmask/model/staged.hpp"
+#include "diffmask/program/program.hpp"
 
 namespace diffmask {
 

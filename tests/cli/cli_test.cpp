@@ -7,7 +7,7 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "tests/model/exported_archive.hpp"
+#include "tests/program/exported_archive.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace diffmask {

@@ -4,7 +4,7 @@
 #include <torch/torch.h>
 
 #include "diffmask/attribution/controls.hpp"
-#include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
 #include "tests/attribution/example_nets.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/metrics/reals.hpp"

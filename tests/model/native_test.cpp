@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "diffmask/model/program.hpp"
+#include "diffmask/program/program.hpp"
 #include "tests/model/example_models.hpp"
 
 namespace diffmask {

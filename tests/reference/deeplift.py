@@ -1,5 +1,5 @@
 """DeepLIFT's Rescale rule for recurrent nets and BERT, written out: an implementation of its own of
-the rules that include/diffmask/attribution/deeplift.hpp states, for rules.py.
+the rules that include/diffmask/attribution/propagation/deeplift.hpp states, for rules.py.
 
 Functions run on rows [x; b], inputs above their references, and autograd carries the multipliers of
 the upper rows: linear maps are their own rule, and the functions below have one for a backward.

@@ -1,4 +1,4 @@
-"""Writes 6-layer BERTs of MiniLM's size (90 MB each) for tests/model/program_benchmark.cpp and
+"""Writes 6-layer BERTs of MiniLM's size (90 MB each) for tests/program/program_benchmark.cpp and
 tests/attribution/attribution_benchmark.cpp.
 
     encoder.py FOLDER

@@ -1,4 +1,4 @@
-"""Writes a 6-layer encoder for tests/attribution/rules_benchmark.cpp, and times Captum on it.
+"""Writes a 6-layer encoder for tests/attribution/propagation/rules_benchmark.cpp, and times Captum on it.
 
     rules_speed.py FOLDER [REPETITIONS]
 

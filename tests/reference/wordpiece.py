@@ -1,6 +1,6 @@
 """Writes what Hugging Face's tokenizers library makes of texts, to test WordPiece against.
 
-    wordpiece.py > tests/data/wordpiece.json
+    wordpiece.py > tests/zoo/data/wordpiece.json
     wordpiece.py FOLDER VOCABULARY [TEXTS ...]
 
 Without arguments: the hard texts below under several settings, with the small vocabulary below.

@@ -3,9 +3,8 @@
 /// Where a state's positions are: which parts of a tensor share one gate.
 ///
 ///     sequence  (B, T, F)     position t:         state[b, t, :]
-///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p], row
-///     by row,
-///                             patches of p x p cells, p = 1: single cells
+///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p],
+///                             row by row, patches of p x p cells, p = 1: single cells
 ///     units     (B, P)        position t:         state[b, t], one hidden unit
 ///
 /// Sets of positions that share a gate beyond that (the sub-words of a word) are Batch::groups.

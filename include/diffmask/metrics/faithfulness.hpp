@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-#include "diffmask/attribution/erasure.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/objective/divergence.hpp"
 
 namespace diffmask {

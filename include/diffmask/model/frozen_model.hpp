@@ -2,9 +2,9 @@
 /// \file
 /// The seam everything is built on: record once, resume anywhere.
 ///
-///     record(inputs, sites)           ->  f(x), the states h at the sites, what later steps still
-///     need resume(recording, site, state)  ->  f with that state in place of h; only what depends
-///     on it runs
+///     record(inputs, sites)           ->  f(x), the states h at the sites, what later steps need
+///     resume(recording, site, state)  ->  f with that state in place of h;
+///                                         only what depends on it runs
 ///
 /// so that resume(r, s, r.state(s)) == r.output() for every site s (up to rounding where a model
 /// has a shorter way to its output, as Stage::finish is). A recording is a value: there are no

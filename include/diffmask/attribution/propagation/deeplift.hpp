@@ -1,0 +1,67 @@
+#pragma once
+/// \file
+/// DeepLIFT (Shrikumar, Greenside, Kundaje: "Learning Important Features Through Propagating
+/// Activation Differences", ICML 2017).
+///
+///     score_i = m_i (h_i - b_i),   sum_i score_i = target(h) - target(b)
+///
+/// h is a site's state, b its reference, and the multipliers m go from the target backward through
+/// the model's operators: m_x = sum over y of m_y (what x gives to dy) / dx. By operator, so that
+/// reused, inline and functional activations are right:
+///
+///     y linear in x           its gradient
+///     y = f(x), elementwise   Rescale: dy / dx; or RevealCancel where x = w u + b
+///     products, x / y         each factor gets the other's mean of h and b, which is exact
+///     softmax, attention, layer norm, gru, lstm, rnn   taken apart into the above
+///     max pooling             what grew goes to the winner at h, what shrank to the winner at b
+///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
+///
+/// Of softmax p = exp(x - l) the exponentials go by Rescale, and l by sum_j dp_j = 0.
+/// Recurrent operators, packed or not, are taken apart as src/program/recurrent.hpp writes them, step
+/// by step. einsum is a product of as many factors as are explained.
+///
+/// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
+/// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,
+/// and its max pooling misses with references other than zero: its scores do not add up there.
+
+#include <memory>
+
+#include "diffmask/attribution/attributor.hpp"
+#include "diffmask/model/frozen_model.hpp"
+
+namespace diffmask {
+
+struct DeepLiftOptions {
+  /// What elementwise functions do. RevealCancel (section 3.5.3) sees terms above and below 0 that
+  /// cancel in w u + b, at about three times the cost; elsewhere the two are the same.
+  enum class Activation { rescale, reveal_cancel };
+  Activation activation = Activation::rescale;
+
+  /// References, of which scores are averaged: several, or a random one several times. None: the
+  /// one of AttributionOptions::fill.
+  std::vector<Fill> references = {};
+};
+
+/// `gap` is target(h) - target(b) - the sum of all features' scores, a mean over references.
+class DeepLift : public Attributor {
+ public:
+  /// The model: a Program, or a native one, which is traced on each batch (NativeModel::trace).
+  /// Throws ArgumentError for options that are not valid or sites that the model does not have.
+  explicit DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
+                    DeepLiftOptions deeplift = {});
+
+  /// One pass, one more from each site for each reference, and as many walks backward, of as many
+  /// examples at once as options.passes allow. Besides what
+  /// Attributor says, ArgumentError for a site that the output does not depend on.
+  Attribution attribute(const Batch& batch) const override;
+
+ private:
+  class References;
+  Attribution explain(const Batch& part, int64_t begin, References& references) const;
+
+  std::shared_ptr<const FrozenModel> model_;
+  AttributionOptions options_;
+  DeepLiftOptions deeplift_;
+};
+
+}  // namespace diffmask

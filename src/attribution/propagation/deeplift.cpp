@@ -1,0 +1,201 @@
+#include "diffmask/attribution/propagation/deeplift.hpp"
+
+#include "attribution/propagation/deeplift_rules.hpp"
+#include "attribution/propagation/program_method.hpp"
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/quadrature.hpp"
+
+namespace diffmask {
+namespace {
+
+// One walk back from the output to a site, between its state and a reference of it.
+class Walk {
+ public:
+  Walk(const ProgramPass& pass, size_t depth, const at::Tensor& reference)
+      : tape_(pass.tape()),
+        site_(pass.slots()[depth]),
+        references_(tape_.resume(site_, reference)) {}
+
+  // Undefined where the output does not depend on the site.
+  at::Tensor output() const {
+    const c10::IValue& output = references_[static_cast<size_t>(tape_.output_slot())];
+    return output.isTensor() ? output.toTensor() : at::Tensor();
+  }
+
+  at::Tensor multipliers(const at::Tensor& seed, DeepLiftOptions::Activation activation) const {
+    const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& given) {
+      const Difference d = difference(operation);
+      if (activation == DeepLiftOptions::Activation::reveal_cancel &&
+          kind_of(operation) == OperatorKind::elementwise && operation.varying.size() == 1) {
+        if (const auto share = reveal(d, given[0])) return std::vector<Tape::Share>{*share};
+      }
+      std::vector<Tape::Share> shares;
+      const std::vector<at::Tensor> amounts = diffmask::multipliers(d, given);
+      for (size_t i = 0; i < amounts.size(); ++i) {
+        shares.push_back({operation.varying[i], amounts[i]});
+      }
+      return shares;
+    };
+    return tape_.walk(seed, {site_}, changes(), rule)[0];
+  }
+
+ private:
+  Tape::Filter changes() const {
+    return [this](Slot slot) { return !references_[static_cast<size_t>(slot)].isNone(); };
+  }
+
+  const c10::IValue& reference(Slot slot) const {
+    const c10::IValue& changed = references_[static_cast<size_t>(slot)];
+    return changed.isNone() ? tape_.value(slot) : changed;
+  }
+
+  Difference difference(const Operation& operation) const {
+    Difference d{operation, {}, {}, {}};
+    std::vector<at::Tensor> here, there, made, made_there;
+    for (const Slot slot : operation.step.inputs) {
+      d.reference_inputs.push_back(reference(slot));
+      append_tensors(tape_.value(slot), here);
+      append_tensors(reference(slot), there);
+    }
+    for (const at::Tensor& varying : operation.varying) {
+      const auto at = std::find_if(here.begin(), here.end(),
+                                   [&](const at::Tensor& t) { return t.is_same(varying); });
+      d.references.push_back(there.at(static_cast<size_t>(at - here.begin())).detach());
+    }
+    for (const Slot slot : operation.step.outputs) {
+      append_tensors(tape_.value(slot), made);
+      append_tensors(reference(slot), made_there);
+    }
+    for (size_t k = 0; k < made.size(); ++k) {
+      if (made[k].requires_grad()) d.output_references.push_back(made_there.at(k));
+    }
+    return d;
+  }
+
+  // The share of u where x = w u + b, with nothing but moves between; empty otherwise.
+  std::optional<Tape::Share> reveal(const Difference& d, const at::Tensor& given) const {
+    std::vector<Operation> moves;
+    at::Tensor tensor = d.operation.varying[0];
+    const at::Tensor& site = tape_.value(site_).toTensor();
+    while (!tensor.is_same(site)) {
+      const auto maker = tape_.maker(tensor, changes());
+      if (!maker || maker->varying.size() != 1 || maker->repeated || maker->outputs.size() != 1) {
+        break;
+      }
+      if (Affine::of(*maker)) {
+        const std::vector<Operation> upward(moves.rbegin(), moves.rend());
+        return Tape::Share{maker->varying[0], reveal_cancel(difference(*maker), upward, d, given)};
+      }
+      if (kind_of(*maker) != OperatorKind::move) break;
+      tensor = maker->varying[0];
+      moves.push_back(*maker);
+    }
+    return {};
+  }
+
+  const Tape& tape_;
+  Slot site_;
+  Stack references_;
+};
+
+// The target's own multipliers: its mean gradient between the two outputs, exact where it is
+// linear.
+at::Tensor target_multipliers(const Target& target, const at::Tensor& output,
+                              const at::Tensor& reference) {
+  const auto [nodes, weights] = gauss_legendre(8);
+  at::Tensor sum = at::zeros_like(output);
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const at::Tensor between = at::lerp(reference, output, nodes[i]);
+    sum = sum + weights[i] * target_gradient(target, between, output);
+  }
+  return sum;
+}
+
+}  // namespace
+
+DeepLift::DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
+                   DeepLiftOptions deeplift)
+    : model_(std::move(model)),
+      options_(options.resolved(model_.get())),
+      deeplift_(std::move(deeplift)) {
+  if (deeplift_.references.empty()) deeplift_.references = {options_.fill};
+  for (const Fill& fill : deeplift_.references) {
+    require(fill != nullptr, "references", "functions", "none");
+  }
+}
+
+// What the fills give for a whole batch, cut to the part that is explained.
+class DeepLift::References {
+ public:
+  References(const DeepLift& method, const Batch& batch) : method_(method), batch_(batch) {}
+
+  // Of each fill, at a site whose state over the part is known. Shape: the state's.
+  std::vector<at::Tensor> of(size_t depth, const at::Tensor& state, int64_t begin) {
+    const int64_t size = state.size(0);
+    if (size == batch_.size()) return draw(depth, state);
+    if (drawn_.empty()) {
+      const auto& sites = method_.options_.sites;
+      const Recording whole = method_.model_->record(batch_.inputs, sites);
+      for (size_t i = 0; i < sites.size(); ++i) drawn_.push_back(draw(i, whole.state(sites[i])));
+    }
+    std::vector<at::Tensor> part;
+    for (const at::Tensor& reference : drawn_[depth]) {
+      part.push_back(reference.narrow(0, begin, size));
+    }
+    return part;
+  }
+
+ private:
+  std::vector<at::Tensor> draw(size_t depth, const at::Tensor& state) const {
+    std::vector<at::Tensor> references;
+    for (const Fill& fill : method_.deeplift_.references) {
+      references.push_back(fill::value(fill, method_.options_.sites[depth], state).contiguous());
+    }
+    return references;
+  }
+
+  const DeepLift& method_;
+  const Batch& batch_;
+  std::vector<std::vector<at::Tensor>> drawn_;  // a site's, of each fill
+};
+
+Attribution DeepLift::attribute(const Batch& given) const {
+  given.validate();
+  const at::NoGradGuard no_grad;
+  const Batch batch = given.to(model_->device());
+  References references(*this, batch);
+  return in_parts(options_, batch, [&](const Batch& part, int64_t begin) {
+    return explain(part, begin, references);
+  });
+}
+
+Attribution DeepLift::explain(const Batch& batch, int64_t begin, References& references) const {
+  const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/false);
+  const at::Tensor output = pass.output();
+  const at::Tensor value = target::value(options_.target, output, output);
+  const auto count = static_cast<int64_t>(deeplift_.references.size());
+  std::vector<at::Tensor> features, gaps;
+  int64_t passes = batch.size();
+  for (size_t depth = 0; depth < options_.sites.size(); ++depth) {
+    at::Tensor sum, gap = at::zeros_like(value);
+    const at::Tensor state = pass.state(depth);
+    for (const at::Tensor& reference : references.of(depth, state, begin)) {
+      const Walk walk(pass, depth, reference);
+      if (!walk.output().defined()) break;
+      const at::Tensor seed = target_multipliers(options_.target, output, walk.output());
+      const at::Tensor m = walk.multipliers(seed, deeplift_.activation);
+      if (!m.defined()) break;
+      const at::Tensor scores = m * (state - reference);
+      sum = sum.defined() ? sum + scores : scores;
+      gap += value - target::value(options_.target, walk.output(), output) - row_sums(scores);
+      passes += batch.size();
+    }
+    features.push_back(sum.defined() ? sum / count : sum);
+    gaps.push_back(gap / count);
+  }
+  Attribution result = pass.result(std::move(features), passes);
+  result.gap = at::stack(gaps, 1);
+  return result;
+}
+
+}  // namespace diffmask

@@ -1,0 +1,263 @@
+#include "attribution/propagation/lrp_rules.hpp"
+
+#include "diffmask/core/error.hpp"
+
+namespace diffmask {
+namespace {
+
+using Kind = OperatorKind;
+using Tensors = std::vector<at::Tensor>;
+
+[[noreturn]] void no_rule(const Operation& operation, const char* which) {
+  const Step& step = operation.step;
+  throw Error(fmt::format("LRP has no {} for {}{}", which, step.name,
+                          step.module.empty() ? "" : " in '" + step.module + "'"));
+}
+
+// Of operators with weights: where x_i w_ik is the share of input i in z_k.
+class Weighted {
+ public:
+  Weighted(const Affine& affine, const at::Tensor& given, const LrpRule& rule)
+      : affine_(affine), given_(given), rule_(rule), x_(affine.x().detach()), w_(affine.w()) {}
+
+  at::Tensor operator()(const at::Tensor& output) const {
+    switch (rule_.kind) {
+      case LrpRule::Kind::gamma:
+        return gamma(output);
+      case LrpRule::Kind::alpha_beta:
+        return alpha_beta();
+      case LrpRule::Kind::z_box:
+        return z_box();
+      case LrpRule::Kind::flat: {
+        const at::Tensor ones = at::ones_like(w_);
+        return affine_.backward(ones, share(affine_.forward(at::ones_like(x_), ones)));
+      }
+      default:
+        return x_ * affine_.backward(w_, share(output));
+    }
+  }
+
+ private:
+  at::Tensor share(const at::Tensor& z) const { return given_ / stabilised(z, rule_.epsilon); }
+  at::Tensor up(const at::Tensor& tensor) const { return tensor.clamp_min(0); }
+  at::Tensor down(const at::Tensor& tensor) const { return tensor.clamp_max(0); }
+
+  // The share of x's part above 0 by weights v and of that below by u: x+ v R / z + x- u R / z.
+  at::Tensor by_sign(const at::Tensor& v, const at::Tensor& u, const at::Tensor& bias,
+                     const at::Tensor& where = {}) const {
+    at::Tensor part = share(affine_.forward(up(x_), v, bias) + affine_.forward(down(x_), u));
+    if (where.defined()) part = part * where;
+    return up(x_) * affine_.backward(v, part) + down(x_) * affine_.backward(u, part);
+  }
+
+  at::Tensor bias(const std::function<at::Tensor(const at::Tensor&)>& change) const {
+    const at::Tensor b = affine_.b();
+    return b.defined() ? change(b) : b;
+  }
+
+  at::Tensor gamma(const at::Tensor& output) const {
+    const auto more_up = [&](const at::Tensor& t) { return t + rule_.gamma * up(t); };
+    const auto more_down = [&](const at::Tensor& t) { return t + rule_.gamma * down(t); };
+    return by_sign(more_up(w_), more_down(w_), bias(more_up), output > 0) +
+           by_sign(more_down(w_), more_up(w_), bias(more_down), output < 0);
+  }
+
+  at::Tensor alpha_beta() const {
+    const auto above = [&](const at::Tensor& t) { return up(t); };
+    const auto below = [&](const at::Tensor& t) { return down(t); };
+    const at::Tensor positive = by_sign(up(w_), down(w_), bias(above));
+    if (rule_.beta == 0) return positive;
+    return (1 + rule_.beta) * positive - rule_.beta * by_sign(down(w_), up(w_), bias(below));
+  }
+
+  at::Tensor z_box() const {
+    const at::Tensor low = rule_.low.to(x_.options()).expand_as(x_).contiguous();
+    const at::Tensor high = rule_.high.to(x_.options()).expand_as(x_).contiguous();
+    const at::Tensor part = share(affine_.forward(x_, w_) - affine_.forward(low, up(w_)) -
+                                  affine_.forward(high, down(w_)));
+    return x_ * affine_.backward(w_, part) - low * affine_.backward(up(w_), part) -
+           high * affine_.backward(down(w_), part);
+  }
+
+  const Affine& affine_;
+  const at::Tensor& given_;
+  const LrpRule& rule_;
+  at::Tensor x_, w_;
+};
+
+// Adds what output k lost, evenly over the inputs that have a weight to it.
+at::Tensor spread(const Affine& affine, const at::Tensor& lost) {
+  const at::Tensor ones = at::ones_like(affine.w());
+  const at::Tensor inputs = affine.forward(at::ones_like(affine.x()), ones);
+  return affine.backward(ones, lost / inputs);
+}
+
+at::Tensor weighted(const Affine& affine, const Operation& operation, const at::Tensor& given,
+                    const LrpRule& rule, const LrpOptions& options) {
+  const at::Tensor output = operation.outputs[0].detach();
+  const at::Tensor result = Weighted(affine, given, rule)(output);
+  if (options.rest == LrpOptions::Rest::lost || rule.kind != LrpRule::Kind::epsilon) return result;
+  const at::Tensor without_bias = affine.forward(affine.x().detach(), affine.w());
+  return result + spread(affine, given * (1 - without_bias / stabilised(output, rule.epsilon)));
+}
+
+// x_i dy_k/dx_i R_k / y_k, for what is linear in each input.
+Tensors proportional(const Operation& operation, const at::Tensor& given, double epsilon) {
+  const at::Tensor y = operation.outputs[0].detach();
+  Tensors result = operation.gradients({given / stabilised(y, epsilon)});
+  for (size_t i = 0; i < result.size(); ++i) result[i] = result[i] * operation.varying[i].detach();
+  return result;
+}
+
+// A sum's shares for a constant and for epsilon are lost, or go to its terms alike.
+Tensors linear(const Operation& operation, const at::Tensor& given, const LrpOptions& options) {
+  const std::string& name = operation.step.operation;
+  const bool adds = name == "aten::add" || name == "aten::sub" || name == "aten::rsub";
+  const bool spreads = options.rest == LrpOptions::Rest::spread && adds;
+  if (spreads && operation.varying.size() == 1) return {reduced(given, operation.varying[0])};
+  Tensors shares = proportional(operation, given, options.epsilon);
+  if (!spreads) return shares;
+  const at::Tensor y = operation.outputs[0].detach();
+  const at::Tensor lost = given * (1 - y / stabilised(y, options.epsilon)) / 2;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    shares[i] = shares[i] + reduced(lost, operation.varying[i]);
+  }
+  return shares;
+}
+
+// w x + b of which several parts are explained: an equal share to each factor of the product.
+Tensors factors(const Operation& operation, const at::Tensor& given, double epsilon) {
+  const Factors factors = factors_of(operation);
+  Tensors shares = proportional(operation, given, epsilon);
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const bool is_bias = factors.bias.defined() && operation.varying[i].is_same(factors.bias);
+    if (!is_bias) shares[i] = shares[i] / factors.count;
+  }
+  return shares;
+}
+
+// Both are explained, or both are the same: each gets half.
+Tensors product(const Operation& operation, const at::Tensor& given) {
+  const bool one = operation.varying.size() == 1;
+  Tensors result;
+  for (const at::Tensor& varying : operation.varying) {
+    result.push_back(reduced(one ? given : given / 2, varying));
+  }
+  return result;
+}
+
+// The share of x in what was given, with the rest spread over what is not masked.
+at::Tensor with_rest(const at::Tensor& share, const at::Tensor& given, const at::Tensor& masked,
+                     int64_t dim, LrpOptions::Rest rest) {
+  const at::Tensor result = share.masked_fill(masked, 0);
+  if (rest == LrpOptions::Rest::lost) return result;
+  const at::Tensor seen = masked.logical_not().to(share.scalar_type());
+  return result + seen * (given - result).sum(dim, true) / seen.sum(dim, true);
+}
+
+at::Tensor softmax(const at::Tensor& x, const at::Tensor& s, const at::Tensor& given, int64_t dim,
+                   LrpOptions::Rest rest) {
+  const at::Tensor masked = s == 0;
+  const at::Tensor share = x.masked_fill(masked, 0) * (given - s * given.sum(dim, true));
+  return with_rest(share, given, masked, dim, rest);
+}
+
+// y_k = x_k - l, l = log sum_j exp(x_j), dl/dx = s: x_i sum_k (1[i = k] - s_i) R_k / y_k.
+at::Tensor log_softmax(const at::Tensor& x, const at::Tensor& y, const at::Tensor& given,
+                       int64_t dim, const LrpOptions& options) {
+  const at::Tensor masked = x == -std::numeric_limits<double>::infinity();
+  const at::Tensor seen = given.masked_fill(masked, 0);
+  const at::Tensor each = seen / stabilised(y.masked_fill(masked, 0), options.epsilon);
+  const at::Tensor share = x.masked_fill(masked, 0) * (each - y.exp() * each.sum(dim, true));
+  return with_rest(share, seen, masked, dim, options.rest);
+}
+
+// o = s v, s = softmax(z), z = scale q k' + mask.
+Tensors attention(const Operation& operation, const at::Tensor& given, const LrpRule* chosen,
+                  const LrpOptions& options) {
+  const auto a = attention_of(operation.inputs);
+  if (!a) no_rule(operation, "rule for grouped queries");
+  const bool stops = chosen && chosen->kind == LrpRule::Kind::stop;
+  const at::Tensor part = given / stabilised(operation.outputs[0].detach(), options.epsilon);
+  const at::Tensor of_v = a->v * at::matmul(a->weights.transpose(-2, -1), part);
+  Tensors shares = {at::Tensor(), at::Tensor(), stops ? of_v : of_v / 2};
+  if (!stops) {
+    const at::Tensor of_weights = a->weights * at::matmul(part, a->v.transpose(-2, -1)) / 2;
+    const at::Tensor of_scores = softmax(a->scores, a->weights, of_weights, -1, options.rest);
+    const at::Tensor products = at::matmul(a->q, a->k.transpose(-2, -1)) * a->scale;
+    const at::Tensor each = of_scores / stabilised(products, options.epsilon) * a->scale / 2;
+    shares[0] = a->q * at::matmul(each, a->k);
+    shares[1] = a->k * at::matmul(each.transpose(-2, -1), a->q);
+  }
+  Tensors result;
+  for (const at::Tensor& varying : operation.varying) {
+    at::Tensor sum = at::zeros_like(varying);
+    for (size_t i = 0; i < shares.size(); ++i) {
+      const bool is_this = operation.inputs[i].toTensor().is_same(varying);
+      if (is_this && shares[i].defined()) sum = sum + reduced(shares[i], varying);
+    }
+    result.push_back(sum);
+  }
+  return result;
+}
+
+// R_x = R_y of the one input that has the output's shape.
+Tensors identity(const Operation& operation, const at::Tensor& given) {
+  if (operation.varying.size() != 1 || operation.varying[0].sizes() != given.sizes()) {
+    no_rule(operation, "identity rule");
+  }
+  return {given};
+}
+
+}  // namespace
+
+at::Tensor stabilised(const at::Tensor& z, double epsilon) {
+  return z + at::where(z < 0, at::scalar_tensor(-epsilon, z.options()),
+                       at::scalar_tensor(epsilon, z.options()));
+}
+
+std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<at::Tensor>& given,
+                                  const LrpRule* chosen, const LrpOptions& options) {
+  const Kind kind = kind_of(operation);
+  if (kind == Kind::attention) return attention(operation, given[0], chosen, options);
+  if (chosen && chosen->kind == LrpRule::Kind::stop) return {};
+  if (chosen && chosen->kind == LrpRule::Kind::identity) return identity(operation, given[0]);
+  if (const auto affine = Affine::of(operation)) {
+    const LrpRule usual = lrp::epsilon(options.epsilon);
+    return {weighted(*affine, operation, given[0], chosen ? *chosen : usual, options)};
+  }
+  if (chosen) no_rule(operation, "weights, which the table's rule is made for,");
+  switch (kind) {
+    case Kind::move:
+    case Kind::maximum:
+    case Kind::minimum:
+      return operation.gradients(given);
+    case Kind::linear:
+      return linear(operation, given[0], options);
+    case Kind::affine:
+      return factors(operation, given[0], options.epsilon);
+    case Kind::product:
+      return product(operation, given[0]);
+    case Kind::quotient:
+      if (operation.varying.size() > 1 && !operation.repeated) {
+        return {reduced(given[0], operation.varying[0])};
+      }
+      return identity(operation, given[0]);
+    case Kind::elementwise:
+    case Kind::batch_norm:
+    case Kind::layer_norm:
+      return identity(operation, given[0]);
+    case Kind::softmax:
+      return {softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
+                      operation.inputs[1].toInt(), options.rest)};
+    case Kind::log_softmax:
+      return {log_softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
+                          operation.inputs[1].toInt(), options)};
+    case Kind::attention:
+    case Kind::unknown:
+      break;
+  }
+  no_rule(operation, "rule");
+}
+
+}  // namespace diffmask

@@ -1,0 +1,18 @@
+#pragma once
+/// \file
+/// LRP's rules, operator by operator; private. See attribution/propagation/lrp.hpp.
+
+#include "attribution/propagation/operators.hpp"
+#include "diffmask/attribution/propagation/lrp.hpp"
+
+namespace diffmask {
+
+/// z + epsilon sign(z), sign(0) = 1.
+at::Tensor stabilised(const at::Tensor& z, double epsilon);
+
+/// The relevance of an operation's varying tensors, given that of its outputs. `chosen`: the
+/// table's rule, null where it has none. Error where there is no rule at all.
+std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<at::Tensor>& given,
+                                  const LrpRule* chosen, const LrpOptions& options);
+
+}  // namespace diffmask

@@ -1,0 +1,99 @@
+#include "attribution/propagation/program_method.hpp"
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/model/native.hpp"
+
+namespace diffmask {
+namespace {
+
+std::vector<Slot> slots_of(const Program& program, const std::vector<std::string>& sites) {
+  std::vector<Slot> slots;
+  for (const std::string& site : sites) {
+    slots.push_back(program.graph().sites.at(static_cast<size_t>(program.site(site).depth)).slot);
+  }
+  return slots;
+}
+
+}  // namespace
+
+std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs& inputs) {
+  if (const auto* program = dynamic_cast<const Program*>(&model)) {
+    return {std::shared_ptr<const Program>(), program};  // the model outlives it
+  }
+  const auto* native = dynamic_cast<const NativeModel*>(&model);
+  require(native != nullptr, "model", "a program, or a native module that can be traced",
+          "another kind of model");
+  return native->trace(inputs);
+}
+
+ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
+                         const Batch& batch, bool all_sites_are_roots)
+    : options_(options),
+      batch_(batch),
+      program_(as_program(model, batch.inputs)),
+      slots_(slots_of(*program_, options.sites)),
+      tape_(program_->graph(), batch.inputs,
+            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {
+  for (size_t depth = 0; depth < slots_.size(); ++depth) {
+    require(tape_.value(slots_[depth]).isTensor(),
+            fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
+            tape_.value(slots_[depth]).tagKind());
+    options_.check_state(depth, state(depth), batch);
+  }
+}
+
+Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes) const {
+  std::vector<at::Tensor> scores;
+  for (size_t depth = 0; depth < slots_.size(); ++depth) {
+    require(features[depth].defined() || options_.zero_where_independent, "site",
+            "one that the output depends on (zero_where_independent gives zeros for others)",
+            fmt::format("'{}'", options_.sites[depth]));
+    if (!features[depth].defined()) features[depth] = at::zeros_like(state(depth));
+    scores.push_back(options_.positions_of(depth).features(features[depth]).sum(2));
+  }
+  const at::Tensor all =
+      at::stack(scores, 2).masked_fill(batch_.mask.logical_not().unsqueeze(2), 0);
+  Attribution result{options_.sites, all, all.gt(0), batch_.mask};
+  result.features = std::move(features);
+  result.passes = passes;
+  return result;
+}
+
+Attribution in_parts(const AttributionOptions& options, const Batch& batch,
+                     const std::function<Attribution(const Batch&, int64_t)>& explain) {
+  std::vector<Attribution> parts;
+  Chunks(options.passes).each(batch.size(), 1, [&](int64_t begin, int64_t end) {
+    const bool whole = end - begin == batch.size();
+    parts.push_back(explain(whole ? batch : batch.narrow(begin, end - begin), begin));
+  });
+  if (parts.size() == 1) return std::move(parts[0]);
+  const auto joined = [&](const auto& of) {
+    std::vector<at::Tensor> tensors;
+    for (const Attribution& part : parts) tensors.push_back(of(part));
+    return at::cat(tensors);
+  };
+  Attribution result{options.sites, joined([](const Attribution& a) { return a.scores; }),
+                     joined([](const Attribution& a) { return a.keep; }), batch.mask};
+  for (size_t depth = 0; depth < options.sites.size(); ++depth) {
+    result.features.push_back(joined([&](const Attribution& a) { return a.features[depth]; }));
+  }
+  result.gap = joined([](const Attribution& a) { return a.gap; });
+  for (const Attribution& part : parts) result.passes += part.passes;
+  return result;
+}
+
+at::Tensor target_gradient(const Target& target, const at::Tensor& output,
+                           const at::Tensor& original) {
+  const at::AutoGradMode with_gradients(true);
+  const at::Tensor leaf = output.detach().requires_grad_(true);
+  const at::Tensor value = target::value(target, leaf, original);
+  require(value.requires_grad(), "target", "a function of the output", "a constant");
+  return torch::autograd::grad({value.sum()}, {leaf})[0];
+}
+
+at::Tensor row_sums(const at::Tensor& values) {
+  return values.reshape({values.size(0), -1}).sum(1);
+}
+
+}  // namespace diffmask

@@ -1,0 +1,113 @@
+#pragma once
+/// \file
+/// How a Program is held and built; private, as it needs LibTorch's IValue.
+
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+
+#include <functional>
+#include <limits>
+#include <unordered_map>
+
+#include "diffmask/program/program.hpp"
+
+namespace diffmask {
+
+using Slot = int64_t;
+using Stack = std::vector<c10::IValue>;
+using Call = std::function<void(Stack&)>;  // takes the inputs off the stack, puts the outputs on
+
+// Steps that are no operators.
+constexpr const char *kConstruct = "prim::Construct", *kUnpack = "prim::Unpack", *kSite = "site";
+
+struct Step {
+  std::string name;  // for errors: "aten::linear at encoder.0"
+  Call call;
+  std::vector<Slot> inputs, outputs;
+  std::string operation = {};  // for rules: "aten::linear", also where the source has "linear_"
+  std::string module = {};  // the call of a module that it is part of: "encoder.0", "encoder.0#1"
+
+  /// Calls it, naming it in errors; leaves one value an output on the stack.
+  void run(Stack& stack) const;
+};
+
+struct ProgramGraph {
+  struct SiteSlot {
+    std::string name, type;
+    Slot slot;
+  };
+  std::vector<c10::IValue> constants;  // by slot; None where a step or the caller gives the value
+  std::vector<bool> known;             // by slot: whether it is a constant
+  std::vector<std::string> input_names;
+  std::vector<Slot> inputs;
+  std::vector<Step> steps;
+  std::vector<SiteSlot> sites;  // in execution order
+  Slot output = 0;
+  std::map<std::string, at::Tensor> tensors;
+  std::function<void(const Inputs&)> check_inputs;  // may be empty
+
+  /// Throws ArgumentError for inputs that are not of this program.
+  void check(const Inputs& given) const;
+};
+
+/// Runs a graph without sites: a block that is one step of another graph.
+c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs);
+
+/// Takes the steps of a program as its source has them, in-place operators and all, and makes the
+/// graph, in which nothing is written twice.
+class ProgramBuilder {
+ public:
+  /// A step as its source has it. `writes` are the inputs that it changes in place, by number;
+  /// `aliases` those whose storage its outputs may share.
+  struct RawStep {
+    Step step;
+    std::vector<size_t> writes, aliases;
+    Call functional;  // the same without writing, for a step with one write; may be empty
+  };
+
+  /// The module that steps added from here on are part of; gives back the one before.
+  std::string enter(std::string module);
+
+  Slot constant(c10::IValue value);
+  bool is_constant(Slot slot) const { return graph_.known[static_cast<size_t>(slot)]; }
+  const c10::IValue& value(Slot slot) const { return graph_.constants[static_cast<size_t>(slot)]; }
+  Slot input(std::string name);
+  /// A parameter or buffer: part of what Program::tensors() gives, and so of the fingerprint.
+  void own(const std::string& name, const at::Tensor& tensor);
+
+  /// Adds a step and gives its output slots.
+  std::vector<Slot> add(RawStep step, size_t outputs);
+  /// A step that neither writes nor shares storage.
+  Slot compute(std::string name, Call call, std::vector<Slot> inputs, std::string operation = {});
+  /// The tuple, list or dictionary (key, value, key, value, ...) of these elements.
+  Slot construct(const c10::TypePtr& type, std::vector<Slot> elements);
+  /// The elements of a tuple or list that holds `count` of them.
+  std::vector<Slot> unpack(Slot container, size_t count);
+
+  /// Marks a value as a site and gives the slot to use in its place.
+  Slot site(const std::string& name, const std::string& type, Slot slot);
+  /// `name`, or `name#k` where it is the k-th repetition.
+  std::string numbered(const std::string& name);
+
+  std::unique_ptr<ProgramGraph> finish(Slot output);
+
+ private:
+  Slot fresh();
+  class Functionaliser;
+
+  ProgramGraph graph_;
+  std::vector<RawStep> raw_;
+  std::string module_;
+  std::unordered_map<std::string, int64_t> calls_;
+};
+
+/// `relu` for `relu_`, where there is one with the same arguments; else empty. What was written
+/// into keeps its dtype and shape, also where the operator alone would give a wider one.
+Call functional_form(const c10::FunctionSchema& schema);
+
+/// A schema's inputs that it writes, and those that its outputs may share storage with.
+std::vector<size_t> written_inputs(const c10::FunctionSchema& schema);
+std::vector<size_t> aliased_inputs(const c10::FunctionSchema& schema);
+
+}  // namespace diffmask

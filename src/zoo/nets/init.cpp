@@ -1,0 +1,36 @@
+#include "diffmask/zoo/zoo/nets/init.hpp"
+
+#include <cmath>
+
+namespace diffmask {
+namespace {
+
+// A GRU's size is its state's, also for its input weights: with 1/sqrt(2) for the two inputs of the
+// counting net its gates start saturated, and what it learns then is not the simple solution.
+int64_t fan_in(const torch::nn::Module& module, const at::Tensor& weight) {
+  if (const auto* gru = module.as<torch::nn::GRU>()) return gru->options_base.hidden_size();
+  return weight[0].numel();
+}
+
+}  // namespace
+
+// Goes from child to child, as modules() cannot be asked for within a constructor.
+void initialise(torch::nn::Module& module, at::Generator generator) {
+  at::NoGradGuard no_grad;
+  for (auto& item : module.named_parameters(/*recurse=*/false)) {
+    at::Tensor& parameter = item.value();
+    if (module.as<torch::nn::Embedding>() != nullptr) {
+      parameter.normal_(0.0, 1.0, generator);
+    } else if (parameter.dim() >= 2) {
+      const double range = 1.0 / std::sqrt(static_cast<double>(fan_in(module, parameter)));
+      parameter.uniform_(-range, range, generator);
+    } else if (item.key().find("bias") != std::string::npos) {
+      parameter.zero_();
+    } else {
+      parameter.fill_(1.0);  // a norm's gain
+    }
+  }
+  for (const auto& child : module.children()) initialise(*child, generator);
+}
+
+}  // namespace diffmask

@@ -1,0 +1,44 @@
+#include "diffmask/zoo/zoo/nets/weights.hpp"
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/format/safetensors.hpp"
+
+namespace diffmask {
+namespace {
+
+std::map<std::string, at::Tensor> named_tensors(const torch::nn::Module& module) {
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& item : module.named_parameters()) tensors.emplace(item.key(), item.value());
+  for (const auto& item : module.named_buffers()) tensors.emplace(item.key(), item.value());
+  return tensors;
+}
+
+}  // namespace
+
+void load_weights(torch::nn::Module& module, const std::string& path) {
+  const Safetensors file = load_safetensors(path);
+  const auto own = named_tensors(module);
+  for (const auto& [name, tensor] : own) {
+    const at::Tensor& stored = file.at(name);
+    if (stored.sizes() != tensor.sizes() || stored.scalar_type() != tensor.scalar_type()) {
+      throw FileError(
+          path, fmt::format("tensor '{}' has to be {} {}, but is {} {}", name,
+                            c10::toString(tensor.scalar_type()), shape_string(tensor.sizes()),
+                            c10::toString(stored.scalar_type()), shape_string(stored.sizes())));
+    }
+  }
+  for (const auto& [name, tensor] : file.tensors) {
+    if (!own.contains(name)) {
+      throw FileError(path, fmt::format("tensor '{}' is not one of the module's", name));
+    }
+  }
+  at::NoGradGuard no_grad;
+  for (auto [name, tensor] : own) tensor.copy_(file.at(name));
+}
+
+void save_weights(const torch::nn::Module& module, const std::string& path) {
+  save_safetensors(path, named_tensors(module));
+}
+
+}  // namespace diffmask

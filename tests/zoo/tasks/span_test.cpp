@@ -1,0 +1,115 @@
+#include "diffmask/zoo/tasks/span.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/bad_input.hpp"
+
+namespace diffmask {
+namespace {
+
+TEST(SpanTest, FindsTheLikeliestSpan) {
+  // Starts and ends of one row in turn; the best of each without the rules is (2, 1), or (0, 3).
+  const at::Tensor crossed = at::tensor({1.0, 0.0, 0.0, 5.0, 4.0, 1.5, 0.0, 1.0}).view({1, 4, 2});
+  const at::Tensor wide = at::tensor({5.0, 0.0, 0.0, 1.0, 3.0, -1.0, 0.0, 4.0}).view({1, 4, 2});
+  const at::Tensor both = at::cat({crossed, wide});
+  const at::Tensor all = at::ones({2, 4}, at::kBool);
+  const auto spans = [&](const at::Tensor& allowed, int64_t longest) {
+    const at::Tensor found = best_spans(both, allowed, longest);
+    EXPECT_EQ(found.scalar_type(), at::kLong);
+    return std::vector<int64_t>(found.data_ptr<int64_t>(), found.data_ptr<int64_t>() + 4);
+  };
+  using Spans = std::vector<int64_t>;
+  EXPECT_EQ(spans(all, 4), (Spans{0, 1, 0, 3}));  // 1 + 5 and 5 + 4
+  EXPECT_EQ(spans(all, 3), (Spans{0, 1, 2, 3}));  // four tokens are too many: 3 + 4
+  EXPECT_EQ(spans(all, 1), (Spans{2, 2, 0, 0}));  // 4 + 1.5 and 5 + 0
+  at::Tensor some = all.clone();
+  some.select(1, 1).fill_(false);
+  EXPECT_EQ(spans(some, 4), (Spans{2, 2, 0, 3}));
+  some.select(1, 3).fill_(false);
+  EXPECT_EQ(spans(some, 4), (Spans{2, 2, 0, 0}));
+}
+
+TEST(SpanTest, TheLikeliestSpanNeedsAToken) {
+  const at::Tensor output = at::zeros({2, 3, 2}), all = at::ones({2, 3}, at::kBool);
+  at::Tensor none = all.clone();
+  none[1].fill_(false);
+  expect_refused({
+      {"shape",
+       [&] {
+         best_spans(at::zeros({2, 3}), all, 1);
+       },
+       "output"},
+      {"tokens",
+       [&] {
+         best_spans(output, at::ones({2, 4}, at::kBool), 1);
+       },
+       "allowed"},
+      {"dtype",
+       [&] {
+         best_spans(output, at::ones({2, 3}), 1);
+       },
+       "allowed"},
+      {"length", [&] { best_spans(output, all, 0); }, "longest has to be >= 1, but got 0"},
+      {"no token", [&] { best_spans(output, none, 1); },
+       "allowed has to be true at one token or more of every row"},
+  });
+}
+
+// Golden values of the few lines of Python that define the measure (lower, string.punctuation,
+// re.sub of \b(a|an|the)\b, split), with Python 3.11.
+TEST(SpanTest, NormalisesAnswers) {
+  const std::vector<std::pair<std::string, std::string>> table = {
+      {"The  Cat's  pajamas!", "cats pajamas"},
+      {"a-b A.N. theatre", "ab theatre"},
+      {"\u201CThe\u201D end", "\u201C \u201D end"},
+      {"a\u2013b the\u2014an", "\u2013b \u2014"},
+      {"caf\u00C9 \u00C9T\u00C9", "caf\u00E9 \u00E9t\u00E9"},
+      {"a\u0301 b", "\u0301 b"},
+      {"x\u00A0\u3000y\u0085z\x1Cw", "x y z w"},
+      {"the", ""},
+      {"", ""},
+      {"\u65E5\u672C a \u65E5a", "\u65E5\u672C \u65E5a"},
+      {"_the_ a_b", "ab"},
+      {"3 1\u20442 a\u00BD", "3 1\u20442 a\u00BD"},
+      {"\u00DFA \u1E9E", "\u00DFa \u00DF"},
+  };
+  for (const auto& [text, expected] : table) EXPECT_EQ(normalise_answer(text), expected) << text;
+}
+
+TEST(SpanTest, MeasuresAnswers) {
+  struct Case {
+    std::string answer, accepted;
+    double f1, exact;
+  };
+  const std::vector<Case> table = {
+      {"the cat sat", "cat sat down", 0.8, 0},
+      {"cat cat", "cat", 2.0 / 3, 0},
+      {"a", "the", 1, 1},
+      {"", "x", 0, 0},
+      {"x", "", 0, 0},
+      {"x y z", "z y x", 1, 0},
+      {"New York City", "new york", 0.8, 0},
+      {"b b c", "b c c d", 4.0 / 7, 0},
+      {"The end.", "end", 1, 1},
+      {"dog", "cat", 0, 0},
+  };
+  for (const Case& one : table) {
+    EXPECT_DOUBLE_EQ(token_f1(one.answer, {one.accepted}), one.f1) << one.answer;
+    EXPECT_EQ(exact_match(one.answer, {one.accepted}), one.exact) << one.answer;
+  }
+}
+
+TEST(SpanTest, TheBestAcceptedAnswerCounts) {
+  const std::vector<std::string> accepted = {"dog", "big cat", "the cat"};
+  EXPECT_EQ(exact_match("Cat", accepted), 1);
+  EXPECT_EQ(token_f1("Cat", accepted), 1);
+  EXPECT_DOUBLE_EQ(token_f1("big fat cat", accepted), 0.8);
+  EXPECT_EQ(exact_match("big fat cat", accepted), 0);
+  expect_refused({
+      {"exact", [] { exact_match("x", {}); }, "accepted has to be at least one answer"},
+      {"F1", [] { token_f1("x", {}); }, "accepted has to be at least one answer, but got none"},
+  });
+}
+
+}  // namespace
+}  // namespace diffmask
