@@ -18,8 +18,8 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/metrics/comparison.hpp"
 #include "diffmask/report/comparison_report.hpp"
-#include "diffmask/zoo/zoo/nets/bert.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 #include "encoders.hpp"
 #include "sst_words.hpp"
 

@@ -7,8 +7,8 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/zoo/nets/counting_net.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
-#include "diffmask/zoo/zoo/nets/counting_net.hpp"
 
 struct Task {
   diffmask::CountingData training, validation;

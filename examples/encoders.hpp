@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
-#include "diffmask/zoo/zoo/data/encoded.hpp"
 #include "program.hpp"
 
 /// The most memory that the program has held at once, in MB.

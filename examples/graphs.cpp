@@ -21,9 +21,9 @@
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/classification.hpp"
 #include "diffmask/metrics/ranking.hpp"
+#include "diffmask/zoo/data/motif_graphs.hpp"
+#include "diffmask/zoo/nets/graph_net.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
-#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
-#include "diffmask/zoo/zoo/nets/graph_net.hpp"
 #include "program.hpp"
 
 namespace dm = diffmask;

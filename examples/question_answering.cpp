@@ -18,12 +18,12 @@
 #include "diffmask/core/random.hpp"
 #include "diffmask/mask/masking.hpp"
 #include "diffmask/report/heatmap.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
+#include "diffmask/zoo/data/squad.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 #include "diffmask/zoo/tasks/span.hpp"
-#include "diffmask/zoo/zoo/data/encoded.hpp"
-#include "diffmask/zoo/zoo/data/squad.hpp"
-#include "diffmask/zoo/zoo/nets/bert.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
 #include "encoders.hpp"
 
 namespace dm = diffmask;

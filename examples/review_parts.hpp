@@ -6,7 +6,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/data/reviews.hpp"
+#include "diffmask/zoo/data/reviews.hpp"
 
 // The same parts on every run, whatever the seed: 80 % to train, 10 % to select on, 10 % held out.
 struct ReviewParts {

@@ -9,9 +9,9 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/agreement.hpp"
-#include "diffmask/zoo/zoo/data/encoded.hpp"
-#include "diffmask/zoo/zoo/data/rationales.hpp"
-#include "diffmask/zoo/zoo/data/trees.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
+#include "diffmask/zoo/data/rationales.hpp"
+#include "diffmask/zoo/data/trees.hpp"
 
 namespace sst {
 

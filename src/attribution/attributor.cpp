@@ -1,5 +1,8 @@
 #include "diffmask/attribution/attributor.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/model/frozen_model.hpp"

@@ -1,5 +1,11 @@
 #include "diffmask/attribution/controls.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
 #include "attribution/gradient/gradients.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,5 +1,9 @@
 #include "diffmask/attribution/diffmask.hpp"
 
+#include <ATen/ATen.h>
+
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 

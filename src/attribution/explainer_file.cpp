@@ -1,6 +1,16 @@
 #include "diffmask/attribution/explainer_file.hpp"
 
+#include <ATen/ATen.h>
 #include <c10/util/hash.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"

@@ -6,6 +6,7 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 
 namespace diffmask {

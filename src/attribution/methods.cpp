@@ -1,5 +1,7 @@
 #include "diffmask/attribution/methods.hpp"
 
+#include <utility>
+
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/attribution/gradient/integrated_gradients.hpp"

@@ -1,8 +1,14 @@
 #include "diffmask/attribution/passes.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
 #include <new>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "attribution/memory_meter.hpp"
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,10 @@
 #include "diffmask/attribution/site_method.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

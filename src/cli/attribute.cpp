@@ -1,7 +1,14 @@
 #include "cli/attribute.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <memory>
+#include <utility>
 
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/error.hpp"

@@ -2,6 +2,9 @@
 /// \file
 /// diffmask attribute: any of the methods on a model in a file; private.
 
+#include <ATen/ATen.h>
+#include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>

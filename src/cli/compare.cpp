@@ -1,6 +1,16 @@
 #include "cli/compare.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/attribute.hpp"
 #include "diffmask/attribution/diffmask.hpp"

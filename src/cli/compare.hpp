@@ -2,6 +2,12 @@
 /// \file
 /// diffmask compare: the methods by all metrics on a model in a file; private.
 
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/metrics/comparison.hpp"
 #include "diffmask/program/program.hpp"

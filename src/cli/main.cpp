@@ -4,10 +4,23 @@
 //   diffmask check MODEL --inputs FILE      whether resuming gives what the model gives
 //   diffmask attribute MODEL --method NAME --inputs FILE --out FILE    what the output rests on
 //   diffmask compare MODEL --inputs FILE    all methods by all metrics
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstdint>
 #include <filesystem>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <regex>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/attribute.hpp"
 #include "cli/compare.hpp"

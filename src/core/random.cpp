@@ -1,5 +1,7 @@
 #include "diffmask/core/random.hpp"
 
+#include <ATen/ATen.h>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

@@ -1,5 +1,11 @@
 #include "diffmask/core/shape.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdint>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

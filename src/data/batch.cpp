@@ -1,5 +1,10 @@
 #include "diffmask/data/batch.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <string>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -1,7 +1,12 @@
 #include "diffmask/data/dataset.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
+#include <string>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,5 +1,6 @@
 #include "diffmask/format/archive.hpp"
 
+#include <fmt/format.h>
 #include <zip.h>
 
 #include <algorithm>

@@ -1,5 +1,9 @@
 #include "diffmask/gate/bernoulli.hpp"
 
+#include <ATen/ATen.h>
+
+#include <utility>
+
 namespace diffmask {
 
 at::Tensor Bernoulli::sample(const at::Tensor& logits, at::Generator generator) const {

@@ -1,6 +1,9 @@
 #include "diffmask/gate/hard_concrete.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"

@@ -1,6 +1,11 @@
 #include "diffmask/mask/explainer.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,6 +1,10 @@
 #include "diffmask/mask/fill.hpp"
 
+#include <ATen/ATen.h>
 #include <ATen/ExpandUtils.h>
+#include <fmt/format.h>
+
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"

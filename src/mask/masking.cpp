@@ -1,5 +1,9 @@
 #include "diffmask/mask/masking.hpp"
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
 namespace diffmask {
 
 at::Tensor masked(const at::Tensor& state, const at::Tensor& z, const at::Tensor& baseline) {

@@ -1,5 +1,10 @@
 #include "diffmask/mask/positions.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <string_view>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

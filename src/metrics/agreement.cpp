@@ -1,5 +1,12 @@
 #include "diffmask/metrics/agreement.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -1,6 +1,11 @@
 #include "diffmask/metrics/comparison.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 
 #include "diffmask/attribution/diffmask.hpp"

@@ -1,5 +1,9 @@
 #include "diffmask/metrics/faithfulness.hpp"
 
+#include <ATen/ATen.h>
+
+#include <functional>
+
 #include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,5 +1,10 @@
 #include "diffmask/metrics/keep_top.hpp"
 
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstdint>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -1,5 +1,7 @@
 #include "diffmask/metrics/known_answer.hpp"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
 
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,9 @@
 #include "diffmask/metrics/mask_score.hpp"
 
+#include <ATen/ATen.h>
+
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/mask/masking.hpp"
 #include "diffmask/metrics/classification.hpp"

@@ -1,5 +1,7 @@
 #include "diffmask/metrics/ranking.hpp"
 
+#include <ATen/ATen.h>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -1,5 +1,12 @@
 #include "diffmask/metrics/robustness.hpp"
 
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <map>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/metrics/agreement.hpp"

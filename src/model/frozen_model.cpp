@@ -1,10 +1,14 @@
 #include "diffmask/model/frozen_model.hpp"
 
+#include <ATen/ATen.h>
 #include <c10/util/hash.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <regex>
 #include <set>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/glob.hpp"

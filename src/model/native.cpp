@@ -1,5 +1,9 @@
 #include "diffmask/model/native.hpp"
 
+#include <ATen/ATen.h>
+
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

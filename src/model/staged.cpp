@@ -1,6 +1,13 @@
 #include "diffmask/model/staged.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+#include <torch/nn/modules/container/sequential.h>
+
 #include <algorithm>
+#include <cstdint>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 

@@ -1,6 +1,15 @@
 #include "diffmask/model/tapped.hpp"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 

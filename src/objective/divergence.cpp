@@ -1,6 +1,10 @@
 #include "diffmask/objective/divergence.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
+#include <cstdint>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

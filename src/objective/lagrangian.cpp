@@ -1,5 +1,8 @@
 #include "diffmask/objective/lagrangian.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,7 @@
 #include "diffmask/objective/reinforce.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,10 @@
 #include "diffmask/objective/target.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

@@ -1,7 +1,10 @@
 #include "diffmask/optim/dual_ascent.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 

@@ -1,5 +1,9 @@
 #include "diffmask/optim/lookahead.hpp"
 
+#include <ATen/ATen.h>
+
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

@@ -1,5 +1,8 @@
 #include "diffmask/probe/free_logits.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,7 @@
 #include "diffmask/probe/mlp.hpp"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
 
 #include "diffmask/core/error.hpp"

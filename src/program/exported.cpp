@@ -1,9 +1,19 @@
 #include "diffmask/program/exported.hpp"
 
+#include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/version.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"

@@ -1,6 +1,16 @@
 #include "program/exported_arguments.hpp"
 
+#include <ATen/ATen.h>
 #include <ATen/ScalarOps.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 

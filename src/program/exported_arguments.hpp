@@ -3,6 +3,10 @@
 /// Arguments of an exported program's operators: what the file gives, as the type that the
 /// operator's schema asks for; private.
 
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
 #include "program/exported_graph.hpp"
 #include "program/program_graph.hpp"
 

@@ -1,5 +1,16 @@
 #include "program/exported_blocks.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

@@ -2,6 +2,10 @@
 /// \file
 /// Exported programs' operators that hold graphs and run as one step; private.
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "program/program_graph.hpp"
 
 namespace diffmask {

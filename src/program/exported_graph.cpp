@@ -1,5 +1,14 @@
 #include "program/exported_graph.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 

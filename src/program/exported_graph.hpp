@@ -3,9 +3,13 @@
 /// An exported program's graph as its JSON has it: values, nodes in order, calls of modules;
 /// private.
 
+#include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "program/exported_file.hpp"

@@ -1,8 +1,17 @@
 #include "program/exported_inputs.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <regex>
+#include <string_view>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

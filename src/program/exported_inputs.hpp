@@ -2,8 +2,11 @@
 /// \file
 /// The check of an exported program's inputs: dtypes, sizes, symbols and their ranges; private.
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 

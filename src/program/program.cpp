@@ -1,5 +1,12 @@
 #include "diffmask/program/program.hpp"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "program/program_graph.hpp"

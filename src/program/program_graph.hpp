@@ -2,13 +2,19 @@
 /// \file
 /// How a Program is held and built; private, as it needs LibTorch's IValue.
 
+#include <ATen/ATen.h>
 #include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/stack.h>
 
+#include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
+#include <memory>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "diffmask/program/program.hpp"
 

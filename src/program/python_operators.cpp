@@ -1,6 +1,11 @@
 #include "program/python_operators.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
+#include <cstdint>
+#include <map>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 

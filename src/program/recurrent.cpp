@@ -1,7 +1,15 @@
 #include "program/recurrent.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 

@@ -13,6 +13,8 @@
 /// each gate with weights of its own; 1 - z is sigmoid(-a) of z = sigmoid(a), in which no constant
 /// takes a share. Private.
 
+#include <vector>
+
 #include "program/program_graph.hpp"
 
 namespace diffmask {

@@ -1,13 +1,21 @@
 #include "diffmask/program/script.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/interpreter.h>
 #include <torch/csrc/jit/runtime/operator.h>
 #include <torch/script.h>
+#include <torch/version.h>
 
+#include <algorithm>
+#include <map>
 #include <regex>
 #include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/format/archive.hpp"

@@ -4,6 +4,8 @@
 
 #include <torch/csrc/jit/ir/ir.h>
 
+#include <vector>
+
 #include "program/program_graph.hpp"
 
 namespace diffmask {

@@ -1,5 +1,15 @@
 #include "program/tape.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "program/recurrent.hpp"
 

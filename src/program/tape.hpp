@@ -9,8 +9,13 @@
 /// With the rule "op's own gradient" that is backpropagation; DeepLIFT and LRP are other rules.
 /// Private, as it needs LibTorch's IValue.
 
+#include <ATen/ATen.h>
+
+#include <functional>
 #include <optional>
+#include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "program/program_graph.hpp"
 

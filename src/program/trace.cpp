@@ -1,5 +1,11 @@
 // Native models as programs, by LibTorch's own tracer.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <torch/csrc/jit/frontend/tracer.h>
+
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/model/native.hpp"

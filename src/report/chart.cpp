@@ -1,5 +1,7 @@
 #include "diffmask/report/chart.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -1,8 +1,12 @@
 #include "diffmask/report/comparison_report.hpp"
 
+#include <fmt/format.h>
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/report/chart.hpp"

@@ -1,9 +1,13 @@
 #include "diffmask/report/heatmap.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

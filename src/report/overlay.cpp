@@ -1,7 +1,11 @@
 #include "diffmask/report/overlay.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,5 +1,6 @@
 #include "diffmask/train/callback.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <csignal>

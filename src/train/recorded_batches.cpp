@@ -1,6 +1,9 @@
 #include "diffmask/train/recorded_batches.hpp"
 
+#include <ATen/ATen.h>
+
 #include <numeric>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 

@@ -1,5 +1,7 @@
 #include "diffmask/train/summary.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace diffmask {

@@ -1,9 +1,19 @@
 #include "diffmask/train/trainer.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/rmsprop.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
+#include <memory>
 #include <numeric>
+#include <string>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"

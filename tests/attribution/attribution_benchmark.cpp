@@ -14,7 +14,7 @@
 #include "diffmask/attribution/gradient/integrated_gradients.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/program/exported.hpp"
-#include "diffmask/zoo/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
 
 namespace diffmask {
 namespace {

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "diffmask/attribution/diffmask.hpp"
-#include "diffmask/zoo/zoo/data/images.hpp"
+#include "diffmask/zoo/data/images.hpp"
 #include "tests/training_task.hpp"
 
 namespace diffmask {

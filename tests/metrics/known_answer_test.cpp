@@ -5,7 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "diffmask/zoo/zoo/data/counting.hpp"
+#include "diffmask/zoo/data/counting.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {

@@ -11,6 +11,10 @@
 /// y being the target and b the fill. All keep the positions with s > 0, but random those with
 /// s > 0.5.
 
+#include <cstdint>
+#include <memory>
+#include <utility>
+
 #include "diffmask/attribution/site_method.hpp"
 
 namespace diffmask {

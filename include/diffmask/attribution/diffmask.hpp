@@ -10,8 +10,11 @@
 ///     Summary summary = method.fit(training, validation, {.epsilon = 0.1});
 ///     Attribution attribution = method.attribute(batch);   // scores (B, T, depths)
 
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/attribution/explainer_file.hpp"

@@ -7,6 +7,7 @@
 ///               the model's fingerprint, the library's version
 ///     sha1      over the manifest and every tensor, so that an edited or damaged file is noticed
 
+#include <cstdint>
 #include <memory>
 #include <string>
 

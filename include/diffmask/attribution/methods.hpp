@@ -2,6 +2,7 @@
 /// \file
 /// All methods that need no training of their own, by name: the one list that programs offer.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>

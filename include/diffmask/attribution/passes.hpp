@@ -9,6 +9,7 @@
 /// example and of many share it. Passes whose rows are the same examples share that recording, too:
 /// the order "first variant of each example, second variant of each, ..." is the cheap one.
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>

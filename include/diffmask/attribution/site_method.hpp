@@ -3,8 +3,11 @@
 /// What all methods share that explain a recorded pass site by site: they check options and batch,
 /// record once, and put the sites' results side by side.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/model/frozen_model.hpp"

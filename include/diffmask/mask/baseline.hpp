@@ -15,8 +15,8 @@ struct BaselineOptions {
     given,  ///< `vectors`, one a masked site
   };
   Start start = Start::mean;
-  std::vector<at::Tensor> vectors;  ///< for Start::given; each of its site's size
-  bool learned = true;              ///< trained with the probes; false: fixed where it starts
+  std::vector<at::Tensor> vectors = {};  ///< for Start::given; each of its site's size
+  bool learned = true;                   ///< trained with the probes; false: fixed where it starts
 
   void validate() const;
 };

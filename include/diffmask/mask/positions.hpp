@@ -11,6 +11,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace diffmask {
 
 struct Positions {

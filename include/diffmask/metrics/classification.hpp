@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace diffmask {
 
 /// Share of examples whose predicted class is the true one. Shape: predicted, labels (N) int64.

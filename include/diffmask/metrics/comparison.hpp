@@ -3,6 +3,7 @@
 /// All methods by all metrics, on one model and data set: each at its own choice of what to keep,
 /// and all at equal keep rates, since every measure of faithfulness rises with the share kept.
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>

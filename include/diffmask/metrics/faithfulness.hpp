@@ -19,7 +19,9 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 

@@ -7,6 +7,7 @@
 /// for masks that an explainer chose, and for as many positions masked at random: a mask says
 /// something only where random ones of its size do worse.
 
+#include <cstdint>
 #include <functional>
 
 #include "diffmask/mask/explainer.hpp"

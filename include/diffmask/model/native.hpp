@@ -4,7 +4,9 @@
 
 #include <torch/nn/module.h>
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "diffmask/model/frozen_model.hpp"
 

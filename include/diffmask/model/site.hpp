@@ -10,10 +10,10 @@
 namespace diffmask {
 
 struct Site {
-  std::string name;   ///< unique within its model: "embedding", "gru.0", "bert.encoder.layer.3"
-  int64_t depth = 0;  ///< its place in execution order, from 0
-  std::string type;   ///< of the module whose output it is, where that is known: "BertLayer"
-  int64_t step = -1;  ///< of a program: the number of the step that gives it
+  std::string name;       ///< unique within its model: "embedding", "gru.0", "bert.encoder.layer.3"
+  int64_t depth = 0;      ///< its place in execution order, from 0
+  std::string type = {};  ///< of the module whose output it is, where that is known: "BertLayer"
+  int64_t step = -1;      ///< of a program: the number of the step that gives it
 };
 
 /// Is handed each site's state while a model runs, and gives back the state to run on with.

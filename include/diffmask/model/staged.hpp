@@ -9,6 +9,9 @@
 /// passes that need no later state.
 
 #include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "diffmask/model/native.hpp"
 

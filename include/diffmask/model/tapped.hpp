@@ -11,6 +11,7 @@
 /// whole forward again, but what comes before the replaced site runs without a graph.
 
 #include <functional>
+#include <memory>
 
 #include "diffmask/model/native.hpp"
 

@@ -14,6 +14,7 @@
 /// The reference moves lambda by about +-0.3 a step whatever the violation (RMSprop); the relative,
 /// clipped violation does the same far from the constraint and settles near it.
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -4,6 +4,8 @@
 /// De Cao et al. 2020, section 3: without amortisation the mask may use hindsight; it is the
 /// control.
 
+#include <cstdint>
+
 #include "diffmask/probe/probe.hpp"
 
 namespace diffmask {

@@ -9,6 +9,9 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
+#include <memory>
+
 #include "diffmask/probe/probe.hpp"
 
 namespace diffmask {

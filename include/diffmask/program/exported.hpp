@@ -17,6 +17,9 @@
 ///
 /// Source: torch/_export/serde/schema.py of PyTorch 2.13, schema version 8.
 
+#include <memory>
+#include <string>
+
 #include "diffmask/program/program.hpp"
 
 namespace diffmask {

@@ -16,6 +16,11 @@
 /// A value is freed after its last use. A program is immutable, so threads share it. Parameters are
 /// used detached: gradients flow to replaced states alone.
 
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
 #include "diffmask/model/frozen_model.hpp"
 
 namespace diffmask {

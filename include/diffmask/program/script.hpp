@@ -13,6 +13,9 @@
 ///
 /// Attributes that the model's forward sets live for one pass: the model is never changed.
 
+#include <memory>
+#include <string>
+
 #include "diffmask/program/program.hpp"
 
 namespace torch::jit {

@@ -2,6 +2,7 @@
 /// \file
 /// Curves as a picture: what a mask costs by how much it takes, a metric by a depth.
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>

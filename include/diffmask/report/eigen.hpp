@@ -4,6 +4,8 @@
 
 #include <Eigen/Core>
 
+#include <cstdint>
+
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/core/error.hpp"
 

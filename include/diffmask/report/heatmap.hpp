@@ -5,6 +5,7 @@
 ///     std::vector<Heatmap> maps = {heatmap(attribution, 0, {"a", "fine", "film"}, "review 17")};
 ///     write_file("report.html", html_report("Reviews", "What the classifier needs.", maps));
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

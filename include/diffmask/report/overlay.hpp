@@ -6,6 +6,7 @@
 ///     std::vector<Overlay> rows = {overlay(attribution, 0, images[0], 7, "coat, predicted coat")};
 ///     write_file("coats.html", html_overlays("Coats", "What the classifier needs.", rows));
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -35,7 +35,7 @@ struct StepRecord {
 /// A depth after training, as it was selected.
 struct DepthSummary {
   std::string site;
-  DepthEvaluation validation;
+  DepthEvaluation validation = {};
   double multiplier = 0.0;  ///< lambda at the end of training
   int64_t step = 0;         ///< the step whose parameters were kept; 0: none was validated
   bool feasible = false;    ///< D <= eps on the validation data, by the criterion of the training

@@ -15,6 +15,7 @@
 /// Before, for `warm_up` steps, baselines alone are trained under random masks: that brings them to
 /// the neutral region of the state space, where the gates' training starts well (docs/recipe.md).
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 

@@ -1,5 +1,13 @@
+#include <ATen/ATen.h>
+
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "attribution/erasure/erased.hpp"
 #include "attribution/gradient/gradients.hpp"

@@ -1,5 +1,12 @@
 #include "attribution/erasure/erased.hpp"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/mask/masking.hpp"

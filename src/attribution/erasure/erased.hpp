@@ -2,7 +2,11 @@
 /// \file
 /// Units, that is what is erased at once, and the model's output where some are erased.
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "diffmask/attribution/erasure/erasure.hpp"
 

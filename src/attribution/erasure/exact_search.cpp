@@ -1,4 +1,10 @@
+#include <ATen/ATen.h>
+
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"

@@ -1,3 +1,9 @@
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
 #include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"
 

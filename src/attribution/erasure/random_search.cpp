@@ -1,5 +1,11 @@
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"

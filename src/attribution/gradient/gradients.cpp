@@ -1,5 +1,11 @@
 #include "attribution/gradient/gradients.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

@@ -2,6 +2,10 @@
 /// \file
 /// The target's gradient with respect to states that are put in place of the recorded ones.
 
+#include <ATen/ATen.h>
+
+#include <vector>
+
 #include "diffmask/attribution/site_method.hpp"
 
 namespace diffmask {

@@ -1,5 +1,10 @@
 #include "diffmask/attribution/gradient/integrated_gradients.hpp"
 
+#include <ATen/ATen.h>
+
+#include <string>
+#include <utility>
+
 #include "attribution/gradient/gradients.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"

@@ -1,7 +1,12 @@
 #include "diffmask/attribution/learned/amortised.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/optim/adam.h>
+
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"

@@ -2,6 +2,10 @@
 /// \file
 /// The bottleneck's two formulas, for both of its forms.
 
+#include <ATen/ATen.h>
+
+#include <string>
+
 #include "diffmask/attribution/learned/information_bottleneck.hpp"
 
 namespace diffmask {

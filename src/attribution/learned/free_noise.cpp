@@ -1,5 +1,14 @@
 #include "attribution/learned/free_noise.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/optim/adam.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 

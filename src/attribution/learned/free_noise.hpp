@@ -8,6 +8,11 @@
 /// An example's parameters meet its own terms alone, so that it is explained alike in any batch but
 /// for what noise it is given.
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+
 #include "diffmask/attribution/site_method.hpp"
 #include "diffmask/objective/divergence.hpp"
 

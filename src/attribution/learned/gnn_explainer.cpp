@@ -1,6 +1,12 @@
 #include "diffmask/attribution/learned/gnn_explainer.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/optim/adam.h>
+
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,6 +1,10 @@
 #include "diffmask/attribution/learned/infomask.hpp"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
+#include <string>
+#include <utility>
 
 #include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"

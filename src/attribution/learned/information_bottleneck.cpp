@@ -1,6 +1,10 @@
 #include "diffmask/attribution/learned/information_bottleneck.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
+#include <utility>
 
 #include "attribution/learned/bottleneck.hpp"
 #include "attribution/learned/free_noise.hpp"

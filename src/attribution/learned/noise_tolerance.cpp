@@ -1,6 +1,10 @@
 #include "diffmask/attribution/learned/noise_tolerance.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
+#include <utility>
 
 #include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,7 @@
 #include "diffmask/attribution/learned/state_statistics.hpp"
 
+#include <ATen/ATen.h>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

@@ -1,5 +1,11 @@
 #include "diffmask/attribution/propagation/deeplift.hpp"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
 #include "attribution/propagation/deeplift_rules.hpp"
 #include "attribution/propagation/program_method.hpp"
 #include "diffmask/core/error.hpp"

@@ -1,5 +1,13 @@
 #include "attribution/propagation/deeplift_rules.hpp"
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/quadrature.hpp"
 
 namespace diffmask {

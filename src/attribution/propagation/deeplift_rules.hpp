@@ -2,6 +2,11 @@
 /// \file
 /// DeepLIFT's multipliers, operator by operator; private. See attribution/propagation/deeplift.hpp.
 
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <vector>
+
 #include "attribution/propagation/operators.hpp"
 
 namespace diffmask {

@@ -1,6 +1,10 @@
 #include "diffmask/attribution/propagation/lrp.hpp"
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
 #include <regex>
+#include <utility>
 
 #include "attribution/propagation/lrp_rules.hpp"
 #include "attribution/propagation/program_method.hpp"

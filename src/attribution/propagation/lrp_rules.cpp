@@ -1,5 +1,14 @@
 #include "attribution/propagation/lrp_rules.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {

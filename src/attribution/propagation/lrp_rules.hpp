@@ -2,6 +2,10 @@
 /// \file
 /// LRP's rules, operator by operator; private. See attribution/propagation/lrp.hpp.
 
+#include <ATen/ATen.h>
+
+#include <vector>
+
 #include "attribution/propagation/operators.hpp"
 #include "diffmask/attribution/propagation/lrp.hpp"
 

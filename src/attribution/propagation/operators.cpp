@@ -1,7 +1,14 @@
 #include "attribution/propagation/operators.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <string>
 #include <unordered_map>
+#include <utility>
 
 namespace diffmask {
 namespace {

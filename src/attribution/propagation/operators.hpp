@@ -2,6 +2,9 @@
 /// \file
 /// What DeepLIFT and LRP know of LibTorch's operators; private.
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
 #include <optional>
 
 #include "program/tape.hpp"

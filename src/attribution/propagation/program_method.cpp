@@ -1,5 +1,13 @@
 #include "attribution/propagation/program_method.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/model/native.hpp"

@@ -3,9 +3,13 @@
 /// What DeepLIFT and LRP share: a batch's tape, and the result that is made of what arrived at its
 /// sites; private.
 
+#include <ATen/ATen.h>
+
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/model/frozen_model.hpp"

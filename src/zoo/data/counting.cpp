@@ -1,7 +1,13 @@
-#include "diffmask/zoo/zoo/data/counting.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "diffmask/zoo/data/counting.hpp"
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"

@@ -1,7 +1,14 @@
-#include "diffmask/zoo/zoo/data/encoded.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "diffmask/zoo/data/encoded.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

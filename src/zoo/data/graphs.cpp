@@ -1,7 +1,15 @@
-#include "diffmask/zoo/zoo/data/graphs.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "diffmask/zoo/data/graphs.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

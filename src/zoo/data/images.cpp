@@ -1,4 +1,11 @@
-#include "diffmask/zoo/zoo/data/images.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "diffmask/zoo/data/images.hpp"
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

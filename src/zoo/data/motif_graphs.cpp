@@ -1,8 +1,16 @@
-#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include "diffmask/zoo/data/motif_graphs.hpp"
+
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 

@@ -1,11 +1,17 @@
-#include "diffmask/zoo/zoo/data/rationales.hpp"
+#include "diffmask/zoo/data/rationales.hpp"
 
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdint>
+#include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"

@@ -1,8 +1,16 @@
-#include "diffmask/zoo/zoo/data/reviews.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "diffmask/zoo/data/reviews.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"

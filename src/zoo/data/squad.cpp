@@ -1,11 +1,18 @@
-#include "diffmask/zoo/zoo/data/squad.hpp"
+#include "diffmask/zoo/data/squad.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
-#include "zoo/zoo/data/utf8.hpp"
+#include "zoo/data/utf8.hpp"
 
 namespace diffmask {
 namespace {

@@ -1,8 +1,12 @@
-#include "diffmask/zoo/zoo/data/trees.hpp"
+#include "diffmask/zoo/data/trees.hpp"
 
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"

@@ -1,6 +1,11 @@
-#include "zoo/zoo/data/utf8.hpp"
+#include "zoo/data/utf8.hpp"
 
 #include <utf8proc.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace diffmask {
 namespace {

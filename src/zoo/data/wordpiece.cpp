@@ -1,16 +1,24 @@
-#include "diffmask/zoo/zoo/data/wordpiece.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
 
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
-#include "zoo/zoo/data/utf8.hpp"
+#include "zoo/data/utf8.hpp"
 
 namespace diffmask {
 namespace {

@@ -1,9 +1,16 @@
-#include "diffmask/zoo/zoo/data/words.hpp"
+#include "diffmask/zoo/data/words.hpp"
 
+#include <fmt/format.h>
 #include <utf8proc.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 

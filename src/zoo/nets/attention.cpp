@@ -1,8 +1,11 @@
-#include "zoo/zoo/nets/attention.hpp"
+#include "zoo/nets/attention.hpp"
 
+#include <ATen/ATen.h>
 #include <torch/version.h>
 
 #include <cmath>
+#include <cstdint>
+#include <utility>
 
 namespace diffmask {
 

@@ -1,15 +1,24 @@
-#include "diffmask/zoo/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "zoo/zoo/nets/attention.hpp"
+#include "zoo/nets/attention.hpp"
 
 namespace diffmask {
 

@@ -1,8 +1,20 @@
-#include "diffmask/zoo/zoo/nets/counting_net.hpp"
+#include <ATen/ATen.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/rnn.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffmask/zoo/nets/counting_net.hpp"
 
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/nets/init.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/init.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 
 namespace diffmask {
 

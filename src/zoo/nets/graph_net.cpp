@@ -1,8 +1,22 @@
-#include "diffmask/zoo/zoo/nets/graph_net.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/functional.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/functional.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffmask/zoo/nets/graph_net.hpp"
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
-#include "diffmask/zoo/zoo/nets/init.hpp"
+#include "diffmask/zoo/nets/init.hpp"
 
 namespace diffmask {
 

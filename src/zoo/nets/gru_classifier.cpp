@@ -1,8 +1,21 @@
-#include "diffmask/zoo/zoo/nets/gru_classifier.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/rnn.h>
+#include <torch/nn/utils/rnn.h>
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "diffmask/zoo/nets/gru_classifier.hpp"
 
 #include "diffmask/core/error.hpp"
-#include "diffmask/zoo/zoo/data/words.hpp"
-#include "diffmask/zoo/zoo/nets/init.hpp"
+#include "diffmask/zoo/data/words.hpp"
+#include "diffmask/zoo/nets/init.hpp"
 
 namespace diffmask {
 

@@ -1,6 +1,13 @@
-#include "diffmask/zoo/zoo/nets/init.hpp"
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/rnn.h>
+
+#include "diffmask/zoo/nets/init.hpp"
 
 #include <cmath>
+#include <cstdint>
+#include <string>
 
 namespace diffmask {
 namespace {

@@ -1,10 +1,16 @@
 #include "diffmask/zoo/nets/supervised.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/utils/clip_grad.h>
+#include <torch/optim/adamw.h>
 #include <torch/version.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"

@@ -1,9 +1,21 @@
-#include "diffmask/zoo/zoo/nets/vision.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffmask/zoo/nets/vision.hpp"
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
-#include "diffmask/zoo/zoo/nets/init.hpp"
-#include "zoo/zoo/nets/attention.hpp"
+#include "diffmask/zoo/nets/init.hpp"
+#include "zoo/nets/attention.hpp"
 
 namespace diffmask {
 

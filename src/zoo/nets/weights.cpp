@@ -1,4 +1,11 @@
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+
+#include <map>
+#include <string>
+
+#include "diffmask/zoo/nets/weights.hpp"
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"

@@ -1,14 +1,17 @@
 #include "diffmask/zoo/tasks/span.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
-#include "zoo/zoo/data/utf8.hpp"
+#include "zoo/data/utf8.hpp"
 
 namespace diffmask {
 namespace {

@@ -1,11 +1,14 @@
 #include "diffmask/zoo/tasks/task_model.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/data/graphs.hpp"
-#include "diffmask/zoo/zoo/nets/bert.hpp"
-#include "diffmask/zoo/zoo/nets/counting_net.hpp"
-#include "diffmask/zoo/zoo/nets/graph_net.hpp"
-#include "diffmask/zoo/zoo/nets/init.hpp"
+#include "diffmask/zoo/data/graphs.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/counting_net.hpp"
+#include "diffmask/zoo/nets/graph_net.hpp"
+#include "diffmask/zoo/nets/init.hpp"
 
 namespace diffmask {
 namespace {

@@ -1,10 +1,15 @@
 #include "diffmask/zoo/tasks/tasks.hpp"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "diffmask/core/error.hpp"
-#include "diffmask/zoo/zoo/data/counting.hpp"
-#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
+#include "diffmask/zoo/data/counting.hpp"
+#include "diffmask/zoo/data/motif_graphs.hpp"
 
 namespace diffmask {
 namespace {

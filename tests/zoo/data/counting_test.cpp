@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/counting.hpp"
+#include "diffmask/zoo/data/counting.hpp"
 
 #include <gtest/gtest.h>
 

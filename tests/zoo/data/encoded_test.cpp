@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/encoded.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
-#include "diffmask/zoo/zoo/data/graphs.hpp"
+#include "diffmask/zoo/data/graphs.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
+#include "diffmask/zoo/data/motif_graphs.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {

@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/images.hpp"
+#include "diffmask/zoo/data/images.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
-#include "diffmask/zoo/zoo/data/rationales.hpp"
+#include "diffmask/zoo/data/rationales.hpp"
 
 #include <gtest/gtest.h>
 
 #include <map>
 
 #include "diffmask/core/file.hpp"
-#include "diffmask/zoo/zoo/data/trees.hpp"
+#include "diffmask/zoo/data/trees.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/shared_data.hpp"
 #include "tests/temporary_folder.hpp"

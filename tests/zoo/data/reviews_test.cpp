@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/reviews.hpp"
+#include "diffmask/zoo/data/reviews.hpp"
 
 #include <gtest/gtest.h>
 

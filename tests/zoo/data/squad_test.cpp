@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/squad.hpp"
+#include "diffmask/zoo/data/squad.hpp"
 
 #include <gtest/gtest.h>
 

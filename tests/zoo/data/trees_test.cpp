@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/trees.hpp"
+#include "diffmask/zoo/data/trees.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // The golden values are those of Hugging Face's tokenizers library: tests/reference/wordpiece.py
 // wrote tests/zoo/data/wordpiece.json, and writes the folder that DIFFMASK_WORDPIECE names.
-#include "diffmask/zoo/zoo/data/wordpiece.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
 
 #include <gtest/gtest.h>
 

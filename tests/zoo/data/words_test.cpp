@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/data/words.hpp"
+#include "diffmask/zoo/data/words.hpp"
 
 #include <gtest/gtest.h>
 

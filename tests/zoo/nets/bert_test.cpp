@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/format/safetensors.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/finite_difference.hpp"
 #include "tests/temporary_folder.hpp"

@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/counting_net.hpp"
+#include "diffmask/zoo/nets/counting_net.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -8,7 +8,7 @@
 
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/temporary_folder.hpp"
 

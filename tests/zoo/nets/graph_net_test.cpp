@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/graph_net.hpp"
+#include "diffmask/zoo/nets/graph_net.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/data/motif_graphs.hpp"
+#include "diffmask/zoo/data/motif_graphs.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {

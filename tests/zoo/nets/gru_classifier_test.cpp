@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/gru_classifier.hpp"
+#include "diffmask/zoo/nets/gru_classifier.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

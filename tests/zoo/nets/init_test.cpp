@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/init.hpp"
+#include "diffmask/zoo/nets/init.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

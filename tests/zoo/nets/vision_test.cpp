@@ -1,10 +1,10 @@
-#include "diffmask/zoo/zoo/nets/vision.hpp"
+#include "diffmask/zoo/nets/vision.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/temporary_folder.hpp"
 

@@ -1,4 +1,4 @@
-#include "diffmask/zoo/zoo/nets/weights.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "diffmask/core/random.hpp"
-#include "diffmask/zoo/zoo/data/graphs.hpp"
+#include "diffmask/zoo/data/graphs.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {

@@ -16,7 +16,11 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "diffmask/attribution/site_method.hpp"
 

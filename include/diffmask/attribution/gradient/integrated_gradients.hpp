@@ -11,6 +11,10 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "diffmask/attribution/site_method.hpp"
 
 namespace diffmask {

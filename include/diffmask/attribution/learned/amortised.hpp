@@ -6,8 +6,10 @@
 ///
 /// by Adam, the model being frozen.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "diffmask/attribution/site_method.hpp"
 #include "diffmask/probe/mlp.hpp"

@@ -15,6 +15,10 @@
 ///
 /// The site "edge" of GraphNet gives the published method: one mask for all layers.
 
+#include <cstdint>
+#include <memory>
+#include <string>
+
 #include "diffmask/attribution/site_method.hpp"
 
 namespace diffmask {

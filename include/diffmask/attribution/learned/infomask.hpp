@@ -17,6 +17,10 @@
 ///
 /// Positions of no group are never masked: q_t = 1.
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "diffmask/attribution/learned/amortised.hpp"
 #include "diffmask/objective/divergence.hpp"
 

@@ -19,6 +19,12 @@
 ///
 /// Two forms: alpha of each example, found by Adam; or read by a net that is trained once.
 
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "diffmask/attribution/learned/amortised.hpp"
 #include "diffmask/attribution/learned/state_statistics.hpp"
 #include "diffmask/objective/divergence.hpp"

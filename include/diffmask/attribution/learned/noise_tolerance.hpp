@@ -18,6 +18,9 @@
 /// differ in scale are compared with care; and a position that is needed, but where being far off
 /// does no harm (a saturated state), bears much noise.
 
+#include <cstdint>
+#include <memory>
+
 #include "diffmask/attribution/site_method.hpp"
 #include "diffmask/objective/divergence.hpp"
 

@@ -24,7 +24,9 @@
 /// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,
 /// and its max pooling misses with references other than zero: its scores do not add up there.
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/model/frozen_model.hpp"

@@ -36,6 +36,8 @@
 /// for them.
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/model/frozen_model.hpp"

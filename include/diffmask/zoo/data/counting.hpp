@@ -9,6 +9,7 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
 #include <string>
 
 #include "diffmask/data/dataset.hpp"

@@ -6,8 +6,11 @@
 ///     mask     (B, T): the tokens to be explained (those that frame a text only if asked for)
 ///     groups   (B, T), if asked for: the word that a token is a part of
 
+#include <cstdint>
+#include <vector>
+
 #include "diffmask/data/dataset.hpp"
-#include "diffmask/zoo/zoo/data/wordpiece.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
 
 namespace diffmask {
 

@@ -6,7 +6,9 @@
 /// reach it run along edges (s, t) from whose t some path of at most L - 1 edges leads to v. These
 /// edges are v's computation graph (Ying et al. 2019, section 3.1), and they are its positions.
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "diffmask/data/dataset.hpp"
 

@@ -15,7 +15,11 @@
 
 #include <ATen/core/Generator.h>
 
-#include "diffmask/zoo/zoo/data/graphs.hpp"
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "diffmask/zoo/data/graphs.hpp"
 
 namespace diffmask {
 

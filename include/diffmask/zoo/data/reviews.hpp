@@ -8,12 +8,13 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "diffmask/data/dataset.hpp"
-#include "diffmask/zoo/zoo/data/words.hpp"
+#include "diffmask/zoo/data/words.hpp"
 
 namespace diffmask {
 

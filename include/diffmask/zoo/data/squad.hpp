@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "diffmask/zoo/zoo/data/encoded.hpp"
-#include "diffmask/zoo/zoo/data/wordpiece.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
 
 namespace diffmask {
 

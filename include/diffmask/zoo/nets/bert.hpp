@@ -14,7 +14,10 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "diffmask/model/staged.hpp"
 

@@ -6,10 +6,11 @@
 ///     s_t = W2 tanh(W1 [q; e_t] + b1) + b2        (2 numbers a digit)
 ///     logit = w GRU(s_1, ..., s_T)_T + b           (positive: more n than m)
 
+#include <memory>
 #include <string>
 
 #include "diffmask/model/staged.hpp"
-#include "diffmask/zoo/zoo/data/counting.hpp"
+#include "diffmask/zoo/data/counting.hpp"
 
 namespace torch::nn {
 class EmbeddingImpl;

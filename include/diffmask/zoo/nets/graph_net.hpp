@@ -26,6 +26,10 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "diffmask/model/tapped.hpp"
 
 namespace torch::nn {

@@ -7,6 +7,10 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "diffmask/model/staged.hpp"
 
 namespace torch::nn {

@@ -9,7 +9,9 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/train/callback.hpp"

@@ -14,7 +14,10 @@
 /// alone (GraphMask), where only edges that lead to the node within the layers above matter; at
 /// "edge", where all edges look alike, it can only be uniform.
 
+#include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "diffmask/mask/explainer.hpp"
 #include "diffmask/mask/fill.hpp"

@@ -13,6 +13,7 @@
 
 #include <ATen/core/Generator.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
