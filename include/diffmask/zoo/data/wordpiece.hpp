@@ -21,6 +21,10 @@
 
 namespace diffmask {
 
+namespace wordpiece {
+struct Letter;
+}
+
 struct WordPieceOptions {
   enum class Overflow { truncate, error };
 
@@ -94,8 +98,6 @@ class WordPiece {
   const WordPieceOptions& options() const { return options_; }
 
  private:
-  struct Letter;
-
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
@@ -105,10 +107,10 @@ class WordPiece {
     size_t longest = 0;  ///< in bytes
   };
 
-  std::vector<Letter> normalise(std::string_view text, int64_t offset, int64_t& invalid) const;
   void add_text(std::string_view text, Encoding& to) const;
   void add_part(std::string_view text, int64_t offset, int64_t& word, Encoding& to) const;
-  void add_word(const Letter* begin, const Letter* end, int64_t word, Encoding& to) const;
+  void add_word(const wordpiece::Letter* begin, const wordpiece::Letter* end, int64_t word,
+                Encoding& to) const;
   void fit(Encoding& encoding, int64_t kept, int64_t framing) const;
   void frame(Encoding& encoding, int64_t border, bool is_pair = false) const;
 
