@@ -1,9 +1,9 @@
 #pragma once
 /// \file
-/// Randomness comes only from generators that are handed in: the same seed gives the same bits. What
-/// draws (a net's first weights and its dropout, a maker of data) takes a generator. A run that has
-/// several streams (training, a task's model) takes a seed and derives a generator for each, so that
-/// how much one stream draws does not change another.
+/// Randomness comes only from generators that are handed in: the same seed gives the same bits.
+/// What draws (a net's first weights and its dropout, a maker of data) takes a generator. A run
+/// that has several streams (training, a task's model) takes a seed and derives a generator for
+/// each, so that how much one stream draws does not change another.
 ///
 ///     const at::Generator weights = make_generator(derive_seed(seed, 0));
 ///     const at::Generator order = make_generator(derive_seed(seed, 1));

@@ -22,8 +22,8 @@ struct Letter {
   int64_t begin, end;
 };
 
-/// The text cleaned, in lower case and without accents, as the options say. `offset` is added to all
-/// bytes; ill-formed sequences are counted in `invalid`.
+/// The text cleaned, in lower case and without accents, as the options say. `offset` is added to
+/// all bytes; ill-formed sequences are counted in `invalid`.
 std::vector<Letter> normalise(std::string_view text, int64_t offset,
                               const WordPieceOptions& options, int64_t& invalid);
 

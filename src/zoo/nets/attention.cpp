@@ -11,10 +11,10 @@
 
 namespace diffmask {
 
-// LibTorch has a fused operator since 2.0, which is faster at most lengths, with gradients too (2.13,
-// one thread, 32 x 12 heads of 32; forward + backward in ms for T = 16, 32, 64, 128: 1.4, 3.0, 12.4,
-// 43.5, against 1.4, 4.0, 11.0, 51.7 for the products below). Its dropout draws from the global
-// generator, so it is not used with dropout.
+// LibTorch has a fused operator since 2.0, which is faster at most lengths, with gradients too
+// (2.13, one thread, 32 x 12 heads of 32; forward + backward in ms for T = 16, 32, 64, 128: 1.4,
+// 3.0, 12.4, 43.5, against 1.4, 4.0, 11.0, 51.7 for the products below). Its dropout draws from the
+// global generator, so it is not used with dropout.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, double dropped, at::Generator generator) {
 #if TORCH_VERSION_MAJOR >= 2

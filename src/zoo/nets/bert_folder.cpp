@@ -122,8 +122,9 @@ std::string name_in_file(const std::string& parameter, Family family) {
   return fmt::format("{}.{}", module, parts[1]);
 }
 
-// The tensor's full name in this file: with or without the family's prefix; a norm's parameters also
-// under the names of TensorFlow's checkpoints. If the file does not have it, its most likely name.
+// The tensor's full name in this file: with or without the family's prefix; a norm's parameters
+// also under the names of TensorFlow's checkpoints. If the file does not have it, its most likely
+// name.
 std::string full_name(const Safetensors& file, const std::string& name, Family family) {
   std::vector<std::string> candidates = {name};
   if (name.find("LayerNorm.weight") != std::string::npos) {

@@ -65,13 +65,14 @@ TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Call
   return result;
 }
 
-// Steps that are too large leave the palindrome at chance, small ones take two_hop's pointers long.
-struct Recipe {
+// Large steps leave the palindrome at chance; with small ones two_hop's pointers take long to
+// learn.
+struct Pace {
   int64_t epochs;
   double rate;
 };
 
-Recipe recipe(const std::string& task) {
+Pace pace_of(const std::string& task) {
   if (task == "two_hop") return {6, 4e-3};
   if (task == "palindrome") return {6, 1e-3};
   return {3, 2e-3};
@@ -106,7 +107,7 @@ TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callb
   const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::cross_entropy_loss(logits, labels);
   };
-  const auto [epochs, rate] = recipe(task.name);
+  const auto [epochs, rate] = pace_of(task.name);
   const SupervisedOptions options{.epochs = epochs,
                                   .batch_size = 64,
                                   .rate = rate,

@@ -68,8 +68,8 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const ModuleForwar
                                    const Dataset& validation, const SupervisedOptions& options,
                                    const std::vector<Callback>& callbacks = {});
 
-/// f(x) of a whole data set in its order, without a graph, on the module's device; the module's mode
-/// stays as it is. Shape: (N, ...).
+/// f(x) of a whole data set in its order, without a graph, on the module's device; the module's
+/// mode stays as it is. Shape: (N, ...).
 at::Tensor predict(const torch::nn::Module& module, const ModuleForward& forward,
                    const Dataset& data, int64_t batch_size = 256);
 
