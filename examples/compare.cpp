@@ -158,7 +158,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
            return [=](const dm::Batch& batch) {
              std::vector<int64_t> examples(batch.examples.data_ptr<int64_t>(),
                                            batch.examples.data_ptr<int64_t>() + batch.size());
-             const dm::Subset these(*data, examples);
+             const dm::Subset these(data, examples);
              dm::TrainerOptions whole = trainer;
              whole.batches.batch_size = batch.size();
              dm::DiffMask method(model, explainer);
@@ -221,7 +221,7 @@ Subject counting(const Options& options, uint64_t seed) {
                   std::make_shared<dm::PaddedDataset>(task.validation.dataset()),
                   std::make_shared<dm::PaddedDataset>(task.training.dataset())};
   const auto examples = first_of(dm::iota(subject.all->size()), options.examples);
-  subject.data = std::make_shared<dm::Subset>(*subject.all, examples);
+  subject.data = std::make_shared<dm::Subset>(subject.all, examples);
   subject.truth = truth_of(task.validation.relevant(), examples);
   for (const auto& [name, masking] : {std::pair{"DiffMask hidden", dm::Masking::hidden},
                                       std::pair{"DiffMask input", dm::Masking::input}}) {
@@ -296,7 +296,7 @@ Subject treebank(const Options& options) {
   }
   order = first_of(std::move(order), options.examples);
   if (marked.defined()) subject.truth = truth_of(marked, order);
-  subject.data = std::make_shared<dm::Subset>(*subject.all, order);
+  subject.data = std::make_shared<dm::Subset>(subject.all, order);
   for (const char* gating : {"hidden", "input"}) {
     if (options.explainers.empty()) continue;
     const std::string file = fmt::format("{}-{}.safetensors", options.explainers, gating);

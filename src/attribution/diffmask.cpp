@@ -68,8 +68,8 @@ Summary DiffMask::fit(const Dataset& data, const TrainerOptions& options,
   require(data.size() >= 2, "data", "of at least two examples, one to validate on", data.size());
   auto order = shuffled(data.size(), make_generator(derive_seed(options.seed, kHeldOut)));
   const auto cut = order.begin() + std::max<int64_t>(data.size() / 10, 1);
-  return fit(Subset(data, {cut, order.end()}), Subset(data, {order.begin(), cut}), options,
-             callbacks);
+  return fit(Subset(borrowed(data), {cut, order.end()}),
+             Subset(borrowed(data), {order.begin(), cut}), options, callbacks);
 }
 
 const Explainer& DiffMask::explainer() const {

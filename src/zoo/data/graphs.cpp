@@ -96,6 +96,7 @@ void Graph::validate() const {
   require(edges.defined() && edges.dim() == 2 && edges.size(0) == 2, "graph.edges",
           "of shape (2, E)", edges.defined() ? shape_string(edges.sizes()) : "an undefined tensor");
   check_dtype("graph.edges", edges, at::kLong);
+  require(edges.is_cpu(), "graph.edges", "on the CPU", edges.device().str());
   require(edges.size(1) >= 1, "graph.edges", "at least one", "none");
   std::map<Ends, size_t> numbers;
   const std::vector<Ends> ends = ends_of(*this);
@@ -172,7 +173,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
   const at::Tensor ends = at::zeros({rows, 2, numbers.size(1)}, at::kLong);
   const at::Tensor groups = at::full(numbers.sizes(), -1, at::kLong);
   const auto whole = ends_of(graph_);
-  std::vector<int64_t> own;
+  std::vector<int64_t> centres;
   for (int64_t row = 0; row < rows; ++row) {
     const auto& [nodes, edges] = neighbourhood(examples[static_cast<size_t>(row)]);
     std::copy(nodes.begin(), nodes.end(), members[row].data_ptr<int64_t>());
@@ -187,7 +188,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
       *to++ = places.at(target);
       *group++ = pairs.emplace(pairs_[static_cast<size_t>(edge)], pairs.size()).first->second;
     }
-    own.push_back(nodes.front());
+    centres.push_back(nodes.front());
   }
   const at::Tensor padding = members.lt(0), from = members.clamp_min(0);
   Batch batch;
@@ -196,7 +197,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
   batch.inputs = {graph_.features.index({from}).masked_fill(padding.unsqueeze(2), 0), ends,
                   batch.mask, graph_.degrees().index({from}).masked_fill(padding, 0)};
   if (graph_.labels.defined()) {
-    batch.labels = graph_.labels.index_select(0, at::tensor(own, at::kLong));
+    batch.labels = graph_.labels.index_select(0, at::tensor(centres, at::kLong));
   }
   if (share_) batch.groups = groups;
   return batch;

@@ -99,7 +99,7 @@ class Builder {
   void add_motifs(const Motif& motif, int64_t count, int64_t begin, int64_t end, int64_t label) {
     for (int64_t i = 0; i < count; ++i, ++motifs_) {
       const int64_t first = nodes();
-      for (const int64_t own : motif.classes) add_node(label + own, motifs_);
+      for (const int64_t place : motif.classes) add_node(label + place, motifs_);
       for (const auto& [a, b] : motif.edges) add_edge(first + a, first + b, motifs_);
       add_edge(first, draw(begin, end));
     }
@@ -157,10 +157,10 @@ at::Tensor MotifGraph::truth(const NodeDataset& data, const std::vector<int64_t>
   const at::Tensor edges = data.edges(examples);
   std::vector<int64_t> nodes;
   for (const int64_t example : examples) nodes.push_back(data.nodes().at(example));
-  const at::Tensor own = node_motif.index_select(0, at::tensor(nodes, at::kLong)).unsqueeze(1);
+  const at::Tensor motif = node_motif.index_select(0, at::tensor(nodes, at::kLong)).unsqueeze(1);
   return edge_motif.index({edges.clamp_min(0)})
-      .eq(own)
-      .logical_and(own.ge(0))
+      .eq(motif)
+      .logical_and(motif.ge(0))
       .logical_and(edges.ge(0));
 }
 

@@ -41,15 +41,11 @@ TaskData task_data(at::Tensor tokens, at::Tensor labels, at::Tensor truth) {
 }  // namespace
 
 TaskData TaskData::answered() const {
-  struct Answered {
-    std::shared_ptr<const Dataset> all;  // the subset keeps a reference to it
-    Subset some;
-  };
   const at::Tensor rows = truth.any(1).nonzero().squeeze(1).contiguous();
   const int64_t* first = rows.data_ptr<int64_t>();
-  const auto both =
-      std::make_shared<Answered>(Answered{data, Subset(*data, {first, first + rows.numel()})});
-  return {{both, &both->some}, truth.index_select(0, rows).narrow(1, 0, both->some.longest())};
+  const auto some =
+      std::make_shared<Subset>(data, std::vector<int64_t>(first, first + rows.numel()));
+  return {some, truth.index_select(0, rows).narrow(1, 0, some->longest())};
 }
 
 TaskData make_majority(int64_t size, at::Generator generator) {

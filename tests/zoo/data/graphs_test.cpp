@@ -96,6 +96,8 @@ TEST(GraphTest, RefusesBadInput) {
        "graph.edges has to be of shape (2, E), but got (5, 2)"},
       {"real", with([](Graph& graph) { graph.edges = graph.edges.to(at::kFloat); }),
        "graph.edges has to be"},
+      {"elsewhere", with([](Graph& graph) { graph.edges = graph.edges.to(c10::kMeta); }),
+       "graph.edges has to be on the CPU, but got meta"},
       {"too large", edges({0, 5}, {1, 0}),
        "graph.edges has to be between nodes 0..4, but got edge 1 from 5 to 0"},
       {"negative", edges({0}, {-1}), "but got edge 0 from 0 to -1"},
