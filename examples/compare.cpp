@@ -104,7 +104,7 @@ dm::ComparedMethod learned(const std::string& name, const dm::AttributionOptions
             }
             dm::AttributionOptions options = common;
             options.sites = {site};
-            own.divergence = dm::class_divergence;
+            own.divergence = dm::divergence::classes;
             if constexpr (requires { own.seed; }) own.seed = seed;
             const auto method = std::make_shared<Kind>(model, options, own);
             fit(*method, seed);
@@ -144,7 +144,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
     explainer.gate_kind = kind;
     dm::TrainerOptions trainer;
     trainer.epsilon = options.epsilon;
-    trainer.divergence = dm::class_divergence;
+    trainer.divergence = dm::divergence::classes;
     trainer.steps = trainer.validate_every = options.sample_steps;
     trainer.warm_up = 20;
     trainer.gate_rate = 0.2;
@@ -176,7 +176,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
                        int64_t runs) {
   dm::AttributionOptions common;
-  common.target = dm::predicted_logit;
+  common.target = dm::target::predicted_logit;
   common.fill = fill_of(options, subject, seed);
   common.zero_where_independent = true;
   // Searches within a budget: each runs on every example.

@@ -164,7 +164,7 @@ json ground_of(const dm::Explainer& explainer, int64_t depth, dm::RecordedBatche
 dm::MaskScore uniform_control(const dm::FrozenModel& model, const dm::Explainer& explainer,
                               int64_t depth, dm::RecordedBatches& data, double epsilon) {
   return dm::score_masks(
-      model, explainer, depth, data, epsilon, kClasses, [&](const dm::RecordedBatches::Item& item) {
+      model, explainer, depth, data, epsilon, kClasses, [&](const dm::RecordedBatch& item) {
         const at::Tensor z =
             explainer.gates(item.recording, item.batch, {depth}, dm::Draw::hard).front().z;
         return z.mean(1, /*keepdim=*/true).expand_as(z);

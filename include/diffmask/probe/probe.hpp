@@ -12,9 +12,8 @@
 ///                       .part = {"my_probe"}};
 ///     DiffMask method(model, {.probe = mine});
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/Generator.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
 #include <cstdint>
@@ -22,20 +21,17 @@
 #include <memory>
 
 #include "diffmask/core/part.hpp"
+#include "diffmask/core/random.hpp"
 
 namespace diffmask {
 
 /// What a training step leaves out of what probes read, so that they do not learn examples by heart
-/// (Srivastava et al. 2014): each number with probability `rate`; the others are scaled by
-/// 1 / (1 - rate), which keeps their mean.
+/// (core/random.hpp).
 struct Dropout {
   double rate = 0.0;             ///< in [0, 1); 0 leaves all as it is
   at::Generator generator = {};  ///< where rate > 0, on the device of what is read
 
-  at::Tensor operator()(const at::Tensor& x) const {
-    if (rate == 0) return x;
-    return x * at::empty_like(x).bernoulli_(1 - rate, generator).div_(1 - rate);
-  }
+  at::Tensor operator()(const at::Tensor& x) const { return dropout(x, rate, generator); }
 };
 
 /// What a probe reads of a batch.

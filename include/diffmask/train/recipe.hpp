@@ -117,7 +117,7 @@ inline Recipe reviews() {
 /// the prediction begin.
 inline Recipe images(Masking masking) {
   return {.name = masking == Masking::input ? "images_input" : "images_hidden",
-          .schedule = masking == Masking::input ? schedule::bottom_up : schedule::all,
+          .schedule = masking == Masking::input ? Schedule(schedule::bottom_up) : schedule::all,
           .expected_every = 2,
           .warm_up = 60,
           .gate_rate = 0.03,
