@@ -30,7 +30,7 @@ std::vector<Ends> ends_of(const Graph& graph) {
   return ends;
 }
 
-// The numbers of the edges into each node.
+// The indices of the edges into each node.
 std::vector<std::vector<int64_t>> incoming(const Graph& graph, const std::vector<Ends>& ends) {
   std::vector<std::vector<int64_t>> result(static_cast<size_t>(graph.nodes()));
   for (size_t e = 0; e < ends.size(); ++e) {
@@ -108,7 +108,7 @@ void Graph::validate() const {
     check(std::min(from, to) >= 0 && std::max(from, to) < nodes(),
           fmt::format("between nodes 0..{}", nodes() - 1));
     check(from != to, "between different nodes (networks add self-loops of their own)");
-    check(numbers.emplace(ends[e], e).second, "there once each");
+    check(numbers.emplace(ends[e], e).second, "listed once each");
   }
   if (!labels.defined()) return;
   check_shape("graph.labels", labels, {nodes()});
@@ -131,7 +131,8 @@ NodeDataset::NodeDataset(Graph graph, std::vector<int64_t> nodes, int64_t hops, 
   const auto into = incoming(graph_, ends);
   for (const int64_t node : nodes_) {
     neighbourhoods_.push_back(around(into, ends, node, hops));
-    require(!neighbourhoods_.back().edges.empty(), "nodes", "those that an edge leads to", node);
+    require(!neighbourhoods_.back().edges.empty(), "nodes", "reached by at least one edge each",
+            node);
   }
   const at::Tensor reverses = graph_.reverses();
   for (int64_t e = 0; e < reverses.size(0); ++e) {
@@ -169,7 +170,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
   size_t most = 0;
   for (const int64_t example : examples) most = std::max(most, neighbourhood(example).nodes.size());
   const at::Tensor members = at::full({rows, static_cast<int64_t>(most)}, -1, at::kLong);
-  // Numbers of nodes and of pairs of edges as the batch counts them: from 0 in each row.
+  // In the batch, nodes and pairs of edges are numbered from 0 in each row.
   const at::Tensor ends = at::zeros({rows, 2, numbers.size(1)}, at::kLong);
   const at::Tensor groups = at::full(numbers.sizes(), -1, at::kLong);
   const auto whole = ends_of(graph_);

@@ -21,7 +21,7 @@ using wordpiece::Letter;
 
 namespace {
 
-// The special token that the text goes on with, or "".
+// The special token that the text begins with, or "".
 std::string_view special_at(std::string_view text) {
   for (const std::string_view token : wordpiece::kSpecial) {
     if (text.starts_with(token)) return token;
@@ -44,7 +44,7 @@ WordPiece::WordPiece(std::vector<std::string> tokens, WordPieceOptions options,
     const auto [other, is_new] = pieces.ids.emplace(piece, id);
     if (!is_new) {
       throw FileError(source, id + 1,
-                      fmt::format("the token '{}' has to be there once, but got it in line {} too",
+                      fmt::format("the token '{}' has to be listed once, but is in line {} too",
                                   tokens_[id], other->second + 1));
     }
     pieces.longest = std::max(pieces.longest, piece.size());
@@ -179,8 +179,8 @@ const std::string& WordPiece::token(int64_t id) const {
   return tokens_[id];
 }
 
-// Brings an encoding that still lacks `framing` special tokens to the length that is allowed;
-// the first `kept` tokens are not for cutting, and leave room for at least one more.
+// Cuts an encoding that still lacks `framing` special tokens to the allowed length. The first
+// `kept` tokens are not cut, and have to leave room for at least one more.
 void WordPiece::fit(Encoding& encoding, int64_t kept, int64_t framing) const {
   const int64_t room = options_.longest - framing;
   if (encoding.size() <= room) return;
@@ -194,7 +194,7 @@ void WordPiece::fit(Encoding& encoding, int64_t kept, int64_t framing) const {
   encoding.bytes.resize(room);
 }
 
-// [CLS] the first `border` tokens [SEP] and, of a pair, the others [SEP].
+// Adds [CLS], a [SEP] after the first `border` tokens and, for a pair, a [SEP] at the end.
 void WordPiece::frame(Encoding& encoding, int64_t border, bool is_pair) const {
   const auto insert = [&](int64_t at, int64_t id) {
     encoding.ids.insert(encoding.ids.begin() + at, id);

@@ -80,7 +80,7 @@ void take_config(const json& file, WordPieceOptions& options) {
   take_flag(file, "do_lower_case", options.lowercase);
   take_flag(file, "tokenize_chinese_chars", options.chinese_characters);
   take_accents(file, options);
-  // Models without a limit have a number of 30 digits here.
+  // Models without a limit have a number of 30 digits here, which JSON reads as floating point.
   const json longest = file.value("model_max_length", json());
   if (longest.is_number_integer()) options.longest = longest;
 }

@@ -24,9 +24,9 @@ bool within(const Range* begin, const Range* end, int32_t code) {
   return next != begin && code <= (next - 1)->last;
 }
 
-// The tokenizer that models were trained with knows the categories of Unicode 8. What became a
-// mark, a punctuation mark, a format character or decomposable later is a plain letter to it. These
-// ranges hold no older such character, and so also cover what Unicode is going to add in them.
+// The tokenizer that models were trained with knows the categories of Unicode 8. To it, characters
+// that became marks, punctuation marks, format characters or decomposable later are plain letters.
+// These ranges hold no such character from before, so they also cover later additions to them.
 constexpr Range kNewer[] = {
     {0x61D, 0x61D},     {0x7FD, 0x7FD},     {0x890, 0x8E2},     {0x9FD, 0x9FE},
     {0xA76, 0xA76},     {0xAFA, 0xAFF},     {0xB55, 0xB55},     {0xC04, 0xC3C},
@@ -50,7 +50,7 @@ bool is_chinese(int32_t code) {
   return code >= 0x3400 && within(std::begin(kChinese), std::end(kChinese), code);
 }
 
-// Characters left out; unassigned ones are not among them.
+// Characters that are left out. Unassigned characters are kept.
 bool is_control(int32_t code) {
   if (code < 0x80) return (code < 0x20 || code == 0x7F) && !is_space(code);
   const auto category = utf8proc_category(code);
@@ -71,7 +71,7 @@ int combining_class(int32_t code) {
   return code < 0x300 || is_newer(code) ? 0 : utf8proc_get_property(code)->combining_class;
 }
 
-// Brings marks into canonical order, including those that are no accents and stay.
+// Brings all marks into canonical order, including those that are not accents and stay.
 void sort_marks(std::vector<Letter>& letters) {
   const auto is_base = [](const Letter& letter) { return combining_class(letter.code) == 0; };
   for (auto at = letters.begin(); at != letters.end();) {

@@ -1,5 +1,5 @@
-// Bert from a Hugging Face folder: what config.json says, and under which names each family's
-// weights stand in model.safetensors.
+// Bert from a Hugging Face folder: config.json, and the names that each family's weights have in
+// model.safetensors.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -27,7 +27,7 @@ using Family = BertConfig::Family;
 
 namespace {
 
-// A folder's config.json, field by field.
+// The fields of a folder's config.json.
 class Fields {
  public:
   explicit Fields(std::string path)
@@ -81,7 +81,7 @@ const char* prefix_of(Family family) {
   return prefixes[static_cast<size_t>(family)];
 }
 
-// What the files of BERT and RoBERTa, and those of DistilBERT, call a layer's parts.
+// The names of a layer's parts in the files of BERT and RoBERTa, and in those of DistilBERT.
 struct PartName {
   std::string_view part, bert, distilbert;
 };
@@ -99,7 +99,7 @@ std::string layer_prefix(Family family) {
   return family == Family::distilbert ? "transformer.layer." : "encoder.layer.";
 }
 
-// What the files of a family call a parameter of Bert, without the family's prefix.
+// The name of one of Bert's parameters in the files of a family, without the family's prefix.
 std::string name_in_file(const std::string& parameter, Family family) {
   const auto parts = split(parameter, '.');
   if (parts.size() == 1) return fmt::format("embeddings.{}.weight", parameter);

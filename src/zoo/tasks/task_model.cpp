@@ -26,7 +26,7 @@ double accuracy_on(const Dataset& data, const torch::nn::Module& net,
   return predicted.eq(labels).to(at::kDouble).mean().item<double>();
 }
 
-// Trains the net on fresh data of the task, and fills in what follows from that.
+// Trains the net on fresh data of the task; fills in `training` and `accuracy`.
 TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& net,
                   const ModuleForward& forward, const SupervisedLoss& loss, int64_t examples,
                   const SupervisedOptions& options, const std::vector<Callback>& callbacks) {
@@ -78,7 +78,7 @@ Pace pace_of(const std::string& task) {
   return {3, 2e-3};
 }
 
-// Half of the rows have blanks at a share of their positions, which is drawn for each.
+// Half of the rows get blanks at a share of their positions that is drawn for each row.
 at::Tensor with_blanks(const at::Tensor& tokens, const at::Generator& generator) {
   const at::TensorOptions there(generator.device());
   const at::Tensor share = (2 * at::rand({tokens.size(0), 1}, generator, there) - 1).clamp_min(0);
@@ -125,7 +125,7 @@ TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callb
   return result;
 }
 
-// The graphs that so many examples are nodes of, with the labels of all nodes.
+// The graphs that `size` examples are nodes of, with the labels of all nodes.
 WholeGraph whole_graphs(const Task& task, int64_t size, const at::Generator& generator) {
   const TaskData drawn = task.make(size, generator);
   const Graph& graph = dynamic_cast<const NodeDataset&>(*drawn.data).graph();
@@ -134,7 +134,7 @@ WholeGraph whole_graphs(const Task& task, int64_t size, const at::Generator& gen
 
 TaskModel graph_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
   const at::Generator generator = make_generator(derive_seed(seed, kData));
-  // A graph for each 70 nodes: many, so that the net is right on others.
+  // One graph for every 70 nodes: many graphs, so that the net generalises to others.
   const WholeGraph training = whole_graphs(task, 2000, generator),
                    validation = whole_graphs(task, kFresh, generator);
   const TaskData fresh = task.make(kFresh, generator);
@@ -157,7 +157,7 @@ TaskModel graph_model(const Task& task, uint64_t seed, const std::vector<Callbac
   result.blank = at::zeros({1});
   result.target = target::predicted;
   result.divergence = divergence::categorical;
-  // To a probe that reads "edge" alone all edges are alike: the ends tell them apart, once a layer
+  // All edges look alike to a probe that reads only "edge"; their ends tell them apart once a layer
   // has run. A state of 0 sends no message.
   result.explainer.sites = {"edge", "ends.1", "ends.2"};
   result.explainer.baseline = {.start = BaselineOptions::Start::zero, .learned = false};

@@ -105,7 +105,7 @@ TEST(GraphTest, RefusesBadInput) {
        "graph.edges has to be between different nodes (networks add self-loops of their own), but "
        "got edge 1 from 2 to 2"},
       {"twice", edges({0, 1, 0}, {1, 0, 1}),
-       "graph.edges has to be there once each, but got edge 2 from 0 to 1"},
+       "graph.edges has to be listed once each, but got edge 2 from 0 to 1"},
       {"NaN", with([](Graph& graph) { graph.features[0][0] = NAN; }), "graph.features has to be"},
       {"labels", with([](Graph& graph) { graph.labels = at::zeros({4}, at::kLong); }),
        "graph.labels has to be of shape (5)"},
@@ -115,7 +115,7 @@ TEST(GraphTest, RefusesBadInput) {
        [] {
          NodeDataset(path(), {0, 3}, 2);
        },
-       "nodes has to be those that an edge leads to, but got 3"},
+       "nodes has to be reached by at least one edge each, but got 3"},
       {"no examples", [] { NodeDataset(path(), {}, 2); }, "nodes has to be at least one"},
       {"example", [&] { data.batch({1}); }, "examples has to be in 0..0, but got 1"},
       {"empty batch", [&] { data.batch({}); }, "examples has to be at least one"},

@@ -8,7 +8,8 @@
 ///
 ///     const std::vector<Review> reviews = read_reviews("movie_reviews.tsv");
 ///     const Vocabulary vocabulary(texts, /*least=*/2);   // texts: the reviews' words
-///     const PaddedDataset data = review_dataset(reviews, vocabulary, quantile_borders(ratings, 5));
+///     const std::vector<double> borders = quantile_borders(ratings, /*classes=*/5);
+///     const PaddedDataset data = review_dataset(reviews, vocabulary, borders);
 
 #include <ATen/core/Generator.h>
 
