@@ -1,11 +1,12 @@
 #include "zoo/nets/attention.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <cmath>
 #include <cstdint>
 #include <utility>
+
+#include "diffmask/core/libtorch.hpp"
 
 namespace diffmask {
 
@@ -15,7 +16,7 @@ namespace diffmask {
 // would be drawn from the global generator.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, double dropped, at::Generator generator) {
-#if TORCH_VERSION_MAJOR >= 2
+#if DIFFMASK_TORCH_AT_LEAST(2, 0)
   if (dropped == 0) {
     if (!mask.defined()) return at::scaled_dot_product_attention(q, k, v);
     return at::scaled_dot_product_attention(q, k, v, mask.unsqueeze(1).unsqueeze(1));

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/core/random.hpp"
 
 namespace diffmask {
@@ -55,7 +55,7 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
 // As optimiser.step(), which passes over all parameters once an operation: LibTorch's fused
 // operator, which processors have since 2.4, does so once in all.
 void adamw_step(torch::optim::AdamW& optimiser) {
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+#if DIFFMASK_TORCH_AT_LEAST(2, 4)
   at::NoGradGuard no_grad;
   for (auto& group : optimiser.param_groups()) {
     const auto& options = static_cast<torch::optim::AdamWOptions&>(group.options());
