@@ -74,7 +74,7 @@ std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
   for (const auto& [name, tensor] : weights) {
     tracer::setValueTrace(tensor, tracing.graph().addInput());
     const auto go_on = tracer::pauseTracing();
-    builder.own(name, tensor);
+    builder.weight(name, tensor);
     slots.push_back(builder.constant(tensor.detach()));
     go_on();
   }

@@ -1,12 +1,12 @@
 #include "zoo/nets/attention.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/core/random.hpp"
 
 namespace diffmask {
@@ -17,7 +17,7 @@ namespace diffmask {
 // global generator, so it is not used with dropout.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, double dropped, at::Generator generator) {
-#if TORCH_VERSION_MAJOR >= 2
+#if DIFFMASK_TORCH_AT_LEAST(2, 0)
   if (dropped == 0) {
     if (!mask.defined()) return at::scaled_dot_product_attention(q, k, v);
     return at::scaled_dot_product_attention(q, k, v, mask.unsqueeze(1).unsqueeze(1));

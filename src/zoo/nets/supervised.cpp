@@ -5,7 +5,6 @@
 #include <torch/nn/module.h>
 #include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/core/random.hpp"
 
 namespace diffmask {
@@ -64,7 +64,7 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
 // The same as optimiser.step(). That one passes over all parameters once per operation, LibTorch's
 // fused operator, which CPUs have since 2.4, once in all.
 void adamw_step(torch::optim::AdamW& optimiser) {
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+#if DIFFMASK_TORCH_AT_LEAST(2, 4)
   at::NoGradGuard no_grad;
   for (auto& group : optimiser.param_groups()) {
     const auto& options = static_cast<torch::optim::AdamWOptions&>(group.options());
