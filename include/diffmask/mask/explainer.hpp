@@ -12,6 +12,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -98,7 +99,11 @@ class Explainer : public torch::nn::Module {
                            const std::vector<int64_t>& depths, Draw draw,
                            at::Generator generator = {}, const Dropout& dropout = {}) const {
     require(!depths.empty(), "depths", "at least one", "none");
-    for (const int64_t depth : depths) check_depth(depth);
+    for (const int64_t depth : depths) {
+      check_depth(depth);
+      require(std::count(depths.begin(), depths.end(), depth) == 1, "depths", "each once",
+              fmt::format("{}", fmt::join(depths, ", ")));
+    }
     require(draw != Draw::sample || generator.defined(), "generator", "given, to sample", "none");
     const bool cumulative = options_.masking == Masking::input;
     const int64_t deepest = *std::max_element(depths.begin(), depths.end());
