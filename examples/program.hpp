@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "diffmask/attribution/passes.hpp"
+#include "diffmask/core/error.hpp"
 #include "diffmask/train/callback.hpp"
 
 /// As many as asked for; 0: one per core.
@@ -40,18 +41,25 @@ CLI::Option* add_option(CLI::App& app, const std::string& name, Value& value,
 struct CommonOptions {
   std::string data, html, json;
   uint64_t seed = 0;
-  int64_t threads = 0;
   bool smoke = false;
 
   void add_to(CLI::App& app, const std::string& data_help) {
-    app.add_option("--data", data, data_help);
+    add_option(app, "--data", data, data_help);
     add_option(app, "--html", html, "Write pictures here, as a page");
     app.add_option("--json", json, "Write the figures here");
+    add_seed_and_smoke(app);
+  }
+
+  /// Whether data are made: a quick run that was given none.
+  bool made() const {
+    diffmask::require(smoke || !data.empty(), "--data", "given, or --smoke", "neither");
+    return data.empty();
+  }
+
+  void add_seed_and_smoke(CLI::App& app) {
     add_option(app, "--seed", seed, "Seed of everything that is drawn");
-    add_option(app, "--threads", threads, "Number of threads; 0: one per core");
     app.add_flag("--smoke", smoke,
-                 "A quick run of a few steps, on small made data where none is given: its figures "
-                 "say nothing");
+                 "A quick run of a few steps, on small made data: its figures say nothing");
   }
 };
 

@@ -15,6 +15,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/metrics/agreement.hpp"
 
 namespace diffmask {
 namespace {
@@ -164,6 +165,18 @@ std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& revi
     sentences.push_back(std::move(sentence));
   }
   return sentences;
+}
+
+std::vector<double> survival_by_valence(const Attribution& attribution,
+                                        const std::vector<Review>& reviews,
+                                        const std::map<std::string, double>& lexicon) {
+  std::vector<int64_t> classes;
+  for (const Review& review : reviews) {
+    for (const Word& word : review.words) classes.push_back(valence_class(lexicon, word.form));
+  }
+  const at::Tensor survived = attribution.depths_survived().index({attribution.mask});
+  return means_by_label(survived, at::tensor(classes, at::kLong),
+                        static_cast<int64_t>(valence_names().size()));
 }
 
 }  // namespace diffmask

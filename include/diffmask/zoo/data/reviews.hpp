@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "diffmask/attribution/attributor.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/zoo/data/trees.hpp"
 #include "diffmask/zoo/data/words.hpp"
@@ -71,5 +72,11 @@ const std::vector<std::string>& valence_names();
 std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& reviews,
                                                  const std::vector<double>& borders,
                                                  const std::map<std::string, double>& lexicon);
+
+/// The mean number of depths that a word of each valence class survives; NaN where there is none.
+/// The attribution is of these reviews, in this order.
+std::vector<double> survival_by_valence(const Attribution& attribution,
+                                        const std::vector<Review>& reviews,
+                                        const std::map<std::string, double>& lexicon);
 
 }  // namespace diffmask
