@@ -40,8 +40,13 @@ template <typename Module>
 struct StageOf {
   using Function =
       std::function<at::Tensor(Module& module, const at::Tensor& state, const Inputs& inputs)>;
+
+  // A constructor, since g++ 12 crashes on an aggregate's default here.
+  StageOf(std::string of, Function run, Function end = {})
+      : name(std::move(of)), forward(std::move(run)), finish(std::move(end)) {}
+
   std::string name;
-  Function forward, finish = {};  ///< as Stage's
+  Function forward, finish;  ///< as Stage's
 };
 
 class StagedModel : public NativeModel {
