@@ -192,9 +192,6 @@ int main(int argc, char** argv) {
   CLI::App app("Which tokens does a Transformer need to find an answer, and where does it know?");
   Options options;
   options.add_to(app, "Folder of the two files of questions");
-  app.add_option(
-      "--explainers", options.explainers,
-      "How the names of the explainers' files begin: loaded if they exist, else written");
   add_option(app, "--longest", options.longest,
              "Tokens of a question and its passage; what is longer is cut");
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
@@ -207,8 +204,7 @@ int main(int argc, char** argv) {
   add_option(app, "--questions", options.questions, "Number of questions to report on; 0: all")
       ->check(CLI::NonNegativeNumber);
   add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats");
-  0 : one per core ");
-      CLI11_PARSE(app, argc, argv);
+  CLI11_PARSE(app, argc, argv);
   if (options.smoke) options.epochs = 1, options.steps = 5;
   return reported("question_answering", [&] { return run(options); });
 }

@@ -280,9 +280,6 @@ int main(int argc, char** argv) {
   app.add_option("--lexicon", options.lexicon, "Valences of the reviews' words: word<TAB>valence");
   app.add_option("--rationales", options.rationales,
                  "Table of FairRationales: fair_rationales_sst.tsv");
-  app.add_option(
-      "--explainers", options.explainers,
-      "How the names of the explainers' files begin: loaded if they exist, else written");
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
   add_option(
       app, "--phrases", options.phrases,
@@ -299,8 +296,7 @@ int main(int argc, char** argv) {
   add_option(app, "--rate", options.rate, "Step size of the explainers");
   add_option(app, "--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs");
   add_option(app, "--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states");
-  0 : one per core ");
-      app.add_flag("--words", options.words, "One gate for all sub-words of a word");
+  app.add_flag("--words", options.words, "One gate for all sub-words of a word");
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked too; without it they are kept");
   app.add_option("--trade-off", options.trade_off,
