@@ -39,6 +39,43 @@ struct Options : CommonOptions {
   double input_epsilon = 0.025, hidden_epsilon = 0.03;
 };
 
+// Recordings are values and the model is only read, so both are trained at once, one per core.
+void fit(dm::DiffMask& input, dm::DiffMask& hidden, const dm::Dataset& training,
+         const dm::Dataset& development, const Options& options, const dm::InterruptGuard& guard) {
+  const auto fit_one = [&](dm::DiffMask& method, double epsilon,
+                           const std::vector<dm::Callback>& callbacks) {
+    at::set_num_threads(1);
+    dm::TrainerOptions trainer{.epsilon = epsilon,
+                               .steps = options.steps,
+                               .batches = {.batch_size = 64, .by_length = true},
+                               .seed = options.seed,
+                               .callbacks = callbacks,
+                               .recipe = dm::recipe::reviews()};
+    if (options.smoke) trainer.recipe.warm_up = 2;
+    return method.fit(training, development, trainer);
+  };
+  auto beside = std::async(std::launch::async, fit_one, std::ref(hidden), options.hidden_epsilon,
+                           std::vector{guard.callback()});
+  const auto of_input = fit_one(input, options.input_epsilon, watched("explainers", guard));
+  fmt::print("\ninput: {}\nhidden: {}\n", of_input.full_report(), beside.get().full_report());
+}
+
+// The first twenty reviews, both ways of masking below one another.
+std::vector<dm::Heatmap> pictures(const dm::Attribution& both,
+                                  const std::vector<dm::Review>& reviews,
+                                  const at::Tensor& predicted, const at::Tensor& labels) {
+  const auto name = [](const at::Tensor& label) { return kClassNames[label.item<int64_t>()]; };
+  std::vector<dm::Heatmap> maps;
+  for (int64_t i = 0; i < std::min<int64_t>(20, predicted.size(0)); ++i) {
+    std::vector<std::string> words;
+    for (const dm::Word& word : reviews[static_cast<size_t>(i)].words) words.push_back(word.text);
+    maps.push_back(dm::heatmap(both, i, words,
+                               fmt::format("Review {}: predicted {}, rated {}", i + 1,
+                                           name(predicted[i]), name(labels[i]))));
+  }
+  return maps;
+}
+
 int run(const Options& options) {
   // The operators are too small to be worth two threads each.
   at::set_num_threads(1);
@@ -75,25 +112,7 @@ int run(const Options& options) {
   const auto probe = dm::mlp_probe({.hidden_size = 128, .layer_norm = true});
   dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = probe});
   dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = probe});
-  dm::Recipe recipe = dm::recipe::reviews();
-  if (options.smoke) recipe.warm_up = 2;
-  const auto fit = [&](dm::DiffMask& method, double epsilon, std::vector<dm::Callback> callbacks) {
-    at::set_num_threads(1);
-    return method.fit(training, development,
-                      {.epsilon = epsilon,
-                       .steps = options.steps,
-                       .batches = {.batch_size = 64, .by_length = true},
-                       .seed = options.seed,
-                       .callbacks = std::move(callbacks),
-                       .recipe = recipe});
-  };
-  if (!guard.interrupted()) {
-    // Recordings are values and the model is only read, so both are trained at once, one per core.
-    auto beside = std::async(std::launch::async, fit, std::ref(hidden), options.hidden_epsilon,
-                             std::vector{guard.callback()});
-    const dm::Summary of_input = fit(input, options.input_epsilon, watched("explainers", guard));
-    fmt::print("\ninput: {}\nhidden: {}\n", of_input.full_report(), beside.get().full_report());
-  }
+  if (!guard.interrupted()) fit(input, hidden, training, development, options, guard);
   if (guard.interrupted() || !options.save.empty()) {
     const std::string begin = options.save.empty() ? "sentiment" : options.save;
     dm::save_weights(*net, begin + "-classifier.safetensors");
@@ -126,18 +145,9 @@ int run(const Options& options) {
     }
   }
 
-  const auto predicted = dm::predict(*net, forward, held_out).argmax(1);
-  const auto both = dm::side_by_side({{"input", by_input}, {"hidden", by_hidden}});
-  std::vector<dm::Heatmap> maps;
-  for (int64_t i = 0; i < std::min<int64_t>(20, held_out.size()); ++i) {
-    std::vector<std::string> names;
-    for (const auto& word : parts.held_out[static_cast<size_t>(i)].words)
-      names.push_back(word.text);
-    maps.push_back(dm::heatmap(both, i, names,
-                               fmt::format("Review {}: predicted {}, rated {}", i + 1,
-                                           kClassNames[predicted[i].item<int64_t>()],
-                                           kClassNames[held_out.labels()[i].item<int64_t>()])));
-  }
+  const auto maps =
+      pictures(dm::side_by_side({{"input", by_input}, {"hidden", by_hidden}}), parts.held_out,
+               model->record(batch.inputs).output().argmax(1), held_out.labels());
   fmt::print("\n\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
   dm::write_file(options.html,
                  dm::html_report("What the classifier needs",
