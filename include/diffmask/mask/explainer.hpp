@@ -153,7 +153,7 @@ class Explainer : public torch::nn::Module {
     return all;
   }
 
-  const std::vector<at::Tensor>& baselines() const { return baselines_; }
+  std::vector<at::Tensor> baselines() const { return baselines_; }
 
   /// The parameters that a depth's result rests on: with hidden gating its own probe and baseline,
   /// with input gating, where depths share both, all of them.

@@ -137,7 +137,7 @@ const at::Generator& Bert::generator() const {
 }
 
 at::Tensor Bert::dropped(const at::Tensor& state, double share) const {
-  return is_training() && share > 0 ? dropout(state, share, generator()) : state;
+  return is_training() && share > 0 ? dropped_out(state, share, generator()) : state;
 }
 
 at::Tensor Bert::embed_words(const at::Tensor& ids) const {
