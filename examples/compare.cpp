@@ -104,7 +104,7 @@ dm::ComparedMethod learned(const std::string& name, const dm::AttributionOptions
             }
             dm::AttributionOptions options = common;
             options.sites = {site};
-            own.divergence = dm::class_divergence;
+            own.divergence = dm::divergence::classes;
             if constexpr (requires { own.seed; }) own.seed = seed;
             const auto method = std::make_shared<Kind>(model, options, own);
             fit(*method, seed);
@@ -144,7 +144,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
     explainer.gate_kind = kind;
     dm::TrainerOptions trainer;
     trainer.epsilon = options.epsilon;
-    trainer.divergence = dm::class_divergence;
+    trainer.divergence = dm::divergence::classes;
     trainer.steps = trainer.validate_every = options.sample_steps;
     trainer.warm_up = 20;
     trainer.gate_rate = 0.2;
@@ -158,7 +158,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
            return [=](const dm::Batch& batch) {
              std::vector<int64_t> examples(batch.examples.data_ptr<int64_t>(),
                                            batch.examples.data_ptr<int64_t>() + batch.size());
-             const dm::Subset these(*data, examples);
+             const dm::Subset these(data, examples);
              dm::TrainerOptions whole = trainer;
              whole.batches.batch_size = batch.size();
              dm::DiffMask method(model, explainer);
@@ -176,7 +176,7 @@ std::vector<dm::ComparedMethod> per_sample_methods(const Options& options, const
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
                        int64_t runs) {
   dm::AttributionOptions common;
-  common.target = dm::predicted_logit;
+  common.target = dm::target::predicted_logit;
   common.fill = fill_of(options, subject, seed);
   common.zero_where_independent = true;
   // Searches within a budget: each runs on every example.
@@ -221,7 +221,7 @@ Subject counting(const Options& options, uint64_t seed) {
                   std::make_shared<dm::PaddedDataset>(task.validation.dataset()),
                   std::make_shared<dm::PaddedDataset>(task.training.dataset())};
   const auto examples = first_of(dm::iota(subject.all->size()), options.examples);
-  subject.data = std::make_shared<dm::Subset>(*subject.all, examples);
+  subject.data = std::make_shared<dm::Subset>(subject.all, examples);
   subject.truth = truth_of(task.validation.relevant(), examples);
   for (const auto& [name, masking] : {std::pair{"DiffMask hidden", dm::Masking::hidden},
                                       std::pair{"DiffMask input", dm::Masking::input}}) {
@@ -296,7 +296,7 @@ Subject treebank(const Options& options) {
   }
   order = first_of(std::move(order), options.examples);
   if (marked.defined()) subject.truth = truth_of(marked, order);
-  subject.data = std::make_shared<dm::Subset>(*subject.all, order);
+  subject.data = std::make_shared<dm::Subset>(subject.all, order);
   for (const char* gating : {"hidden", "input"}) {
     if (options.explainers.empty()) continue;
     const std::string file = fmt::format("{}-{}.safetensors", options.explainers, gating);

@@ -167,9 +167,9 @@ int main(int argc, char** argv) {
     for (uint64_t seed = 0; seed < seeds; ++seed) {
       const Task task = folder.empty() ? own_task(seed) : given_task(folder);
       const auto validation = task.validation.dataset();
-      fmt::print(
-          "model's accuracy {:.2f}%\n",
-          100 * accuracy(dm::predict(forward_of(task.net), validation), validation.labels()));
+      fmt::print("model's accuracy {:.2f}%\n",
+                 100 * accuracy(dm::predict(*task.net, forward_of(task.net), validation),
+                                validation.labels()));
       score_controls(task.validation, seed, report);
       score_others(task, seed, report);
       for (const Method& method : methods(seed, steps)) score_method(method, task, seed, report);

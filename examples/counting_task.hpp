@@ -15,7 +15,7 @@ struct Task {
   std::shared_ptr<diffmask::CountingNet> net;
 };
 
-inline diffmask::Forward forward_of(const std::shared_ptr<diffmask::CountingNet>& net) {
+inline diffmask::ModuleForward forward_of(const std::shared_ptr<diffmask::CountingNet>& net) {
   return [net](const diffmask::Inputs& x) {
     return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
   };
@@ -43,7 +43,7 @@ inline Task own_task(uint64_t seed) {
                                       .weight_decay = 0.1,
                                       .seed = seed};
   const auto data = task.training.dataset();
-  const diffmask::Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+  const diffmask::SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
   };
   const auto summary = diffmask::train_supervised(*task.net, forward_of(task.net), loss, data,

@@ -50,7 +50,7 @@ struct Subject {
   std::string name;
   std::shared_ptr<torch::nn::Module> module;
   std::shared_ptr<dm::StagedModel> model;
-  dm::Forward forward;
+  dm::ModuleForward forward;
   dm::SupervisedOptions training;
   std::vector<dm::Positions> positions;
   bool attends = false;  // any patch may read any other
@@ -133,7 +133,7 @@ void train(const Subject& subject, const Options& options, const dm::PaddedDatas
            const dm::PaddedDataset& validation, const std::vector<dm::Callback>& callbacks) {
   dm::SupervisedOptions supervised = subject.training;
   supervised.seed = options.seed;
-  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
+  const dm::SupervisedLoss loss = [](const at::Tensor& y, const at::Tensor& c) {
     return at::cross_entropy_loss(y, c);
   };
   const auto trained = dm::train_supervised(*subject.module, subject.forward, loss, training,
@@ -164,7 +164,7 @@ json ground_of(const dm::Explainer& explainer, int64_t depth, dm::RecordedBatche
 dm::MaskScore uniform_control(const dm::FrozenModel& model, const dm::Explainer& explainer,
                               int64_t depth, dm::RecordedBatches& data, double epsilon) {
   return dm::score_masks(
-      model, explainer, depth, data, epsilon, kClasses, [&](const dm::RecordedBatches::Item& item) {
+      model, explainer, depth, data, epsilon, kClasses, [&](const dm::RecordedBatch& item) {
         const at::Tensor z =
             explainer.gates(item.recording, item.batch, {depth}, dm::Draw::hard).front().z;
         return z.mean(1, /*keepdim=*/true).expand_as(z);
@@ -225,7 +225,8 @@ std::vector<dm::Overlay> explain(const Subject& subject, const Options& options,
   const auto held_out = data.test.part(0, kReported).dataset(kPatches);
   train(subject, options, training, validation, callbacks(""));
   if (guard.interrupted()) return {};
-  const at::Tensor predicted = dm::predict(subject.forward, data.test.dataset(kPatches)).argmax(1);
+  const at::Tensor predicted =
+      dm::predict(*subject.module, subject.forward, data.test.dataset(kPatches)).argmax(1);
   report["test_accuracy"] = dm::accuracy(predicted, data.test.labels);
   fmt::print("{}: accuracy {:.2f}% on all {} test images\n", subject.name,
              100 * report["test_accuracy"].get<double>(), data.test.size());

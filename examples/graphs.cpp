@@ -74,7 +74,8 @@ Task make_task(const Settings& settings, uint64_t seed) {
   // then scales: more than AdamW's decay.
   const dm::SupervisedOptions options{
       .epochs = settings.epochs, .rate = 1e-3, .final_rate = 1.0, .seed = seed};
-  const dm::Loss loss = [net = task.net](const at::Tensor& logits, const at::Tensor& labels) {
+  const dm::SupervisedLoss loss = [net = task.net](const at::Tensor& logits,
+                                                   const at::Tensor& labels) {
     at::Tensor squares = at::zeros({});
     for (const at::Tensor& parameter : net->parameters()) {
       squares = squares + parameter.square().sum();

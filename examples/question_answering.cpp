@@ -309,7 +309,7 @@ int run(const Options& options) {
   if (guard.interrupted()) return 130;
 
   const auto model = dm::staged(net);
-  const dm::Subset selected(selection.data,
+  const dm::Subset selected(dm::borrowed(selection.data),
                             evenly(dm::iota(selection.data.size()), options.selection));
   Explainers explainers;
   for (const auto& [name, masking] :

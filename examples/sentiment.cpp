@@ -136,7 +136,7 @@ int run(const Options& options) {
   supervised.pool = 16;
   supervised.seed = options.seed;
   const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); };
-  const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
+  const dm::SupervisedLoss loss = [](const at::Tensor& y, const at::Tensor& c) {
     return at::cross_entropy_loss(y, c);
   };
   const auto trained = dm::train_supervised(*net, forward, loss, training, development, supervised,
@@ -168,7 +168,7 @@ int run(const Options& options) {
   dm::RecordedBatches recorded(*model, held_out, model->site_names(), {.batch_size = 128});
   json report;
   print_head("held out");
-  const at::Tensor predicted = dm::predict(forward, held_out).argmax(1);
+  const at::Tensor predicted = dm::predict(*net, forward, held_out).argmax(1);
   const dm::MaskScore original{dm::accuracy(predicted, held_out.labels()),
                                dm::macro_f1(predicted, held_out.labels(), kClasses), 0, 0, 1};
   print("original", original);

@@ -176,12 +176,12 @@ class Experiment {
       return;
     }
     const Bfloat16Products fast(options_.bfloat16);
-    const dm::Loss loss = [](const at::Tensor& y, const at::Tensor& c) {
+    const dm::SupervisedLoss loss = [](const at::Tensor& y, const at::Tensor& c) {
       return at::cross_entropy_loss(y, c);
     };
     const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 102));
     const at::Tensor weights = frequency_weights(corpus_.training.data, tokenizer_.size());
-    const dm::Forward forward = [&](const dm::Inputs& x) {
+    const dm::ModuleForward forward = [&](const dm::Inputs& x) {
       if (!net_->is_training()) return net_->forward(x);
       return net_->forward(
           with_masked_tokens(x, tokenizer_, options_.mask_words, weights, generator));
@@ -237,7 +237,7 @@ class Experiment {
   // The classifier as it is, and what every depth's masks leave of it.
   void score() {
     const auto began = std::chrono::steady_clock::now();
-    predicted_ = dm::predict(forward_, shown().data, 64).argmax(1);
+    predicted_ = dm::predict(*net_, forward_, shown().data, 64).argmax(1);
     report_["seconds"]["forward"] = seconds_since(began);
     const at::Tensor& labels = shown().data.labels();
     const dm::MaskScore original{dm::accuracy(predicted_, labels),

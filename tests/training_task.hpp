@@ -65,10 +65,10 @@ inline TrainerOptions training_options(int64_t steps = 20, uint64_t seed = 0) {
   TrainerOptions options;
   options.epsilon = 0.05;
   options.steps = steps;
-  options.warm_up = 5;
+  options.recipe.warm_up = 5;
   options.batches.batch_size = 16;
-  options.validate_every = 5;
-  options.gate_rate = 0.05;
+  options.recipe.validate_every = 5;
+  options.recipe.gate_rate = 0.05;
   options.seed = seed;
   return options;
 }

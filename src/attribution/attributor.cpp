@@ -28,9 +28,7 @@ AttributionOptions AttributionOptions::resolved(const FrozenModel* model) const 
 }
 
 const Positions& AttributionOptions::positions_of(size_t depth) const {
-  static const Positions sequence;
-  if (positions.empty()) return sequence;
-  return positions.size() == 1 ? positions.front() : positions.at(depth);
+  return positions_at(positions, depth);
 }
 
 void AttributionOptions::check_state(size_t depth, const at::Tensor& state,

@@ -22,21 +22,24 @@ namespace diffmask {
 
 using nlohmann::json;
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MlpProbeOptions, hidden_size, initial_bias, bound, layer_norm)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(FreeLogitsOptions, initial, limit)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HardConcreteOptions, tau, lower, upper, location_bias,
-                                   straight_through)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Part, name, options)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Capacity, examples, positions)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SiteShape, features, channels)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainingNote, seed, epsilon, steps)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainingNote, seed, epsilon, steps, recipe)
 
 namespace {
 
 // Raised when the manifest's layout changes; files of another number are refused.
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 constexpr std::string_view kLayouts[] = {"sequence", "image",
                                          "units"};  // in the enumeration's order
+
+const Part& saveable(const char* kind, const Part& part) {
+  require(!part.name.empty(), kind, "one with a name, by which it can be made again (`part`)",
+          "one without");
+  return part;
+}
 
 json describe(const Explainer& explainer, const FrozenModel& model, const TrainingNote& note) {
   const ExplainerOptions& options = explainer.options();
@@ -58,20 +61,13 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
           {"masking", options.masking == Masking::input ? "input" : "hidden"},
           {"sites", sites},
           {"positions", positions},
-          {"per_sample", options.per_sample},
           {"capacity", explainer.capacity()},
-          {"probe", options.probe},
-          {"free_logits", options.free_logits},
-          {"gate_kind", options.gate_kind == GateKind::bernoulli ? "bernoulli" : "hard_concrete"},
-          {"gate", options.gate},
+          {"probe", saveable("probe", options.probe.part)},
+          {"gate", saveable("gate", options.gate->part())},
           {"learned_baseline", options.baseline.learned}};
 }
 
 Positions::Layout layout_of(const json& positions) {
-  // The first files knew two layouts and said "image": true or false.
-  if (positions.contains("image")) {
-    return positions.at("image") ? Positions::Layout::image : Positions::Layout::sequence;
-  }
   const auto name = positions.at("layout").get<std::string>();
   const auto at = std::find(std::begin(kLayouts), std::end(kLayouts), name);
   require(at != std::end(kLayouts), "layout", fmt::format("one of {}", fmt::join(kLayouts, ", ")),
@@ -79,7 +75,21 @@ Positions::Layout layout_of(const json& positions) {
   return static_cast<Positions::Layout>(at - std::begin(kLayouts));
 }
 
-ExplainerOptions parse_options(const json& manifest) {
+// The maker of a part: the library's, or the user's for other names.
+template <typename Maker>
+const Maker& maker_of(const char* kind, const Part& part, const std::map<std::string, Maker>& known,
+                      const std::map<std::string, Maker>& own) {
+  if (const auto found = known.find(part.name); found != known.end()) return found->second;
+  if (const auto found = own.find(part.name); found != own.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [name, maker] : known) names.push_back(name);
+  for (const auto& [name, maker] : own) names.push_back(name);
+  throw ArgumentError(
+      kind, fmt::format("one of {}, or made by PartFactories::{}s", fmt::join(names, ", "), kind),
+      fmt::format("'{}'", part.name));
+}
+
+ExplainerOptions parse_options(const json& manifest, const PartFactories& own) {
   ExplainerOptions options;
   const auto masking = manifest.at("masking").get<std::string>();
   require(masking == "input" || masking == "hidden", "masking", "input or hidden", masking);
@@ -88,15 +98,9 @@ ExplainerOptions parse_options(const json& manifest) {
   for (const json& each : manifest.at("positions")) {
     options.positions.push_back({layout_of(each), each.at("patch")});
   }
-  manifest.at("per_sample").get_to(options.per_sample);
-  manifest.at("probe").get_to(options.probe);
-  manifest.at("free_logits").get_to(options.free_logits);
-  // Files from before there was a choice have no kind.
-  const auto kind = manifest.value("gate_kind", "hard_concrete");
-  require(kind == "bernoulli" || kind == "hard_concrete", "gate_kind", "bernoulli or hard_concrete",
-          kind);
-  options.gate_kind = kind == "bernoulli" ? GateKind::bernoulli : GateKind::hard_concrete;
-  manifest.at("gate").get_to(options.gate);
+  const auto probe = manifest.at("probe").get<Part>(), gate = manifest.at("gate").get<Part>();
+  options.probe = maker_of("probe", probe, probes(), own.probes)(probe);
+  options.gate = maker_of("gate", gate, gates(), own.gates)(gate);
   manifest.at("learned_baseline").get_to(options.baseline.learned);
   options.baseline.start = BaselineOptions::Start::zero;  // its values come from the file
   return options;
@@ -121,11 +125,12 @@ std::string digest(const std::string& manifest, const std::map<std::string, at::
 
 // Rebuilds the explainer that the manifest describes; ArgumentError or json's error where it is
 // amiss.
-LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const FrozenModel& model) {
+LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const FrozenModel& model,
+                        const PartFactories& own) {
   require(manifest.at("format") == kFormat, "format", fmt::format("{}", kFormat),
           fmt::format("{}, of library version {}", manifest.at("format").dump(),
                       manifest.value("library", "unknown")));
-  const ExplainerOptions options = parse_options(manifest);
+  const ExplainerOptions options = parse_options(manifest, own);
   for (const std::string& site : options.sites) model.site(site);
   require(manifest.at("model") == model.fingerprint(), "model",
           fmt::format("the one of fingerprint {}, which the explainer was trained for",
@@ -137,12 +142,12 @@ LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const Fro
   // Its random first values do not matter: each is overwritten from the file.
   auto explainer = std::make_shared<Explainer>(
       options, shapes, manifest.at("capacity").get<Capacity>(), make_generator(0));
-  const auto own = tensors_of(*explainer);
-  require(own.size() == file.tensors.size(), "tensors", fmt::format("{} in number", own.size()),
-          file.tensors.size());
+  const auto tensors = tensors_of(*explainer);
+  require(tensors.size() == file.tensors.size(), "tensors",
+          fmt::format("{} in number", tensors.size()), file.tensors.size());
   at::NoGradGuard no_grad;
   explainer->to(model.device(), file.tensors.begin()->second.scalar_type());
-  for (const auto& [name, tensor] : own) {
+  for (const auto& [name, tensor] : tensors) {
     check_shape(name, file.at(name), tensor.sizes());
     at::Tensor(tensor).copy_(file.at(name));
   }
@@ -158,7 +163,8 @@ void save_explainer(const std::string& path, const Explainer& explainer, const F
   save_safetensors(path, tensors, {{"manifest", manifest}, {"sha1", digest(manifest, tensors)}});
 }
 
-LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model) {
+LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model,
+                               const PartFactories& own) {
   const Safetensors file = load_safetensors(path);
   if (!file.metadata.contains("manifest") || !file.metadata.contains("sha1")) {
     throw FileError(path, "is no explainer file: it has no manifest");
@@ -168,7 +174,7 @@ LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model
     throw FileError(path, "was damaged or edited: its contents do not have the SHA-1 it records");
   }
   try {
-    return rebuild(json::parse(manifest), file, model);
+    return rebuild(json::parse(manifest), file, model, own);
   } catch (const FileError&) {
     throw;
   } catch (const Error& error) {

@@ -28,17 +28,17 @@ const std::vector<Method>& methods() {
   static const std::vector<Method> all = {
       plain<Uniform>("uniform"),
       {"random",
-       [](Model model, AttributionOptions options, const MethodSettings& own) {
-         return std::make_unique<Random>(std::move(model), make_generator(own.seed),
+       [](Model model, AttributionOptions options, const MethodSettings& settings) {
+         return std::make_unique<Random>(std::move(model), make_generator(settings.seed),
                                          std::move(options));
        }},
       plain<Gradient>("gradient"),
       plain<GradientTimesInput>("gradient_x_input"),
       {"integrated_gradients",
-       [](Model model, AttributionOptions options, const MethodSettings& own) {
+       [](Model model, AttributionOptions options, const MethodSettings& settings) {
          return std::make_unique<IntegratedGradients>(
              std::move(model), std::move(options),
-             IntegratedGradientsOptions{.steps = own.steps, .max_steps = 8 * own.steps});
+             IntegratedGradientsOptions{.steps = settings.steps, .max_steps = 8 * settings.steps});
        }},
       plain<DeepLift>("deeplift"),
       // As published, biases and softmax lose relevance, on encoders several hundred times as much
@@ -51,20 +51,21 @@ const std::vector<Method>& methods() {
        /*one_walk=*/true},
       plain<LeaveOneOut>("leave_one_out"),
       {"exact_search",
-       [](Model model, AttributionOptions options, const MethodSettings& own) {
-         return std::make_unique<ExactSearch>(std::move(model), std::move(options),
-                                              ExactSearchOptions{.max_passes = own.max_passes});
+       [](Model model, AttributionOptions options, const MethodSettings& settings) {
+         return std::make_unique<ExactSearch>(
+             std::move(model), std::move(options),
+             ExactSearchOptions{.max_passes = settings.max_passes});
        }},
       {"beam_search",
-       [](Model model, AttributionOptions options, const MethodSettings& own) {
+       [](Model model, AttributionOptions options, const MethodSettings& settings) {
          return std::make_unique<BeamSearch>(std::move(model), std::move(options),
-                                             BeamSearchOptions{.beam = own.beam});
+                                             BeamSearchOptions{.beam = settings.beam});
        }},
       {"random_search",
-       [](Model model, AttributionOptions options, const MethodSettings& own) {
+       [](Model model, AttributionOptions options, const MethodSettings& settings) {
          return std::make_unique<RandomSearch>(
-             std::move(model), make_generator(own.seed), std::move(options),
-             RandomSearchOptions{.max_passes = own.random_passes});
+             std::move(model), make_generator(settings.seed), std::move(options),
+             RandomSearchOptions{.max_passes = settings.random_passes});
        }},
   };
   return all;

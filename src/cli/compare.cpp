@@ -73,7 +73,7 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
     const at::Tensor& state = recording.state(site);
     AttributionOptions common;
     common.positions = {positions_of(state)};
-    common.target = predicted_logit;
+    common.target = target::predicted_logit;
     common.fill = fill_of(options.baseline, options.seed);
     common.passes.max_batch = options.max_batch;
     ComparisonOptions own;

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <utility>
+
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {
@@ -18,6 +21,15 @@ uint64_t derive_seed(uint64_t seed, uint64_t stream) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
   return z ^ (z >> 31);
+}
+
+at::Tensor dropout(const at::Tensor& x, double rate, at::Generator generator) {
+  require(rate >= 0 && rate < 1, "rate", "in [0, 1)", rate);
+  if (rate == 0) return x;
+  require(generator.defined(), "generator", "given where the rate is above 0", "none");
+  const at::TensorOptions there = x.options().device(generator.device());
+  const at::Tensor kept = at::empty_like(x, there).bernoulli_(1 - rate, std::move(generator));
+  return x * kept.div_(1 - rate).to(x.device());
 }
 
 }  // namespace diffmask

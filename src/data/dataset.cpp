@@ -4,18 +4,34 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask {
+namespace {
+
+void check_on_cpu(const std::string& name, const at::Tensor& tensor) {
+  require(tensor.is_cpu(), name, "on the CPU (batches are moved to the model's device)",
+          tensor.device().str());
+}
+
+}  // namespace
+
 int64_t Dataset::longest() const {
   int64_t most = 0;
   for (int64_t i = 0; i < size(); ++i) most = std::max(most, length(i));
   return most;
+}
+
+std::shared_ptr<const Dataset> borrowed(const Dataset& data) {
+  return {std::shared_ptr<const Dataset>(), &data};
 }
 
 PaddedDataset::PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at::Tensor labels,
@@ -27,6 +43,7 @@ PaddedDataset::PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at
   require(lengths_.defined() && lengths_.dim() == 1 && lengths_.scalar_type() == at::kLong,
           "lengths", "an int64 tensor of shape (N)",
           lengths_.defined() ? shape_string(lengths_.sizes()) : "an undefined tensor");
+  check_on_cpu("lengths", lengths_);
   require(size() >= 1, "lengths", "of at least one example", size());
   lengths_ = lengths_.contiguous();  // length() reads it by pointer
   const int64_t shortest = lengths_.min().item<int64_t>();
@@ -37,11 +54,14 @@ PaddedDataset::PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at
     require(values.defined() && values.dim() >= 1 && values.size(0) == size(), name,
             fmt::format("of {} examples", size()),
             values.defined() ? shape_string(values.sizes()) : "an undefined tensor");
+    check_on_cpu(name, values);
     require(!columns_[i].is_sequence ||
                 (values.dim() >= 2 && values.size(1) >= lengths_.max().item<int64_t>()),
             name, "as long as the longest example", shape_string(values.sizes()));
   }
-  if (labels_.defined()) check_shape("labels", labels_, {size()});
+  if (!labels_.defined()) return;
+  check_shape("labels", labels_, {size()});
+  check_on_cpu("labels", labels_);
 }
 
 int64_t PaddedDataset::length(int64_t example) const {
@@ -68,19 +88,20 @@ Batch PaddedDataset::batch(const std::vector<int64_t>& examples) const {
   return batch;
 }
 
-Subset::Subset(const Dataset& data, std::vector<int64_t> examples)
-    : data_(data), examples_(std::move(examples)) {
+Subset::Subset(std::shared_ptr<const Dataset> data, std::vector<int64_t> examples)
+    : data_(std::move(data)), examples_(std::move(examples)) {
+  require(data_ != nullptr, "data", "a data set", "a null pointer");
   require(!examples_.empty(), "examples", "at least one", "none");
   for (const int64_t example : examples_) {
-    require(example >= 0 && example < data.size(), "examples",
-            fmt::format("in 0..{}", data.size() - 1), example);
+    require(example >= 0 && example < data_->size(), "examples",
+            fmt::format("in 0..{}", data_->size() - 1), example);
   }
 }
 
 Batch Subset::batch(const std::vector<int64_t>& examples) const {
   std::vector<int64_t> originals;
   for (const int64_t example : examples) originals.push_back(examples_.at(example));
-  Batch batch = data_.batch(originals);
+  Batch batch = data_->batch(originals);
   batch.examples = at::tensor(examples, at::kLong);
   return batch;
 }
@@ -109,12 +130,33 @@ std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order,
   return batches;
 }
 
-std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
-  require(data.size() >= 1, "data", "of at least one example", data.size());
+std::vector<std::vector<int64_t>> even_batches(const std::vector<int64_t>& order,
+                                               int64_t batch_size) {
+  require(batch_size >= 1, "batch_size", ">= 1", batch_size);
+  const auto size = static_cast<int64_t>(order.size());
+  const int64_t count = size / batch_size + (size % batch_size == 0 ? 0 : 1);
+  std::vector<std::vector<int64_t>> batches;
+  for (int64_t i = 0; i < count; ++i) {
+    batches.emplace_back(order.begin() + i * size / count, order.begin() + (i + 1) * size / count);
+  }
+  return batches;
+}
+
+std::vector<int64_t> by_length(const Dataset& data) {
   std::vector<int64_t> order = iota(data.size());
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return data.length(a) < data.length(b); });
-  return batches_of(order, batch_size);
+  return order;
+}
+
+std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size) {
+  require(data.size() >= 1, "data", "of at least one example", data.size());
+  return batches_of(by_length(data), batch_size);
+}
+
+std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size) {
+  const auto batches = length_batches(data, batch_size);
+  return batches[batches.size() / 2];
 }
 
 }  // namespace diffmask

@@ -13,16 +13,6 @@
 namespace diffmask {
 namespace {
 
-// A single logit as the logits of two classes.
-at::Tensor as_classes(const at::Tensor& output) {
-  if (output.dim() == 2 && output.size(1) > 1) return output;
-  require(output.dim() == 1 || (output.dim() == 2 && output.size(1) == 1), "output",
-          "of shape (B), (B, 1) or (B, classes): any other needs functions of its own",
-          shape_string(output.sizes()));
-  const at::Tensor y = output.flatten();
-  return at::stack({at::zeros_like(y), y}, 1);
-}
-
 // The area under p by k / n, whose points may lie anywhere. Shape: k, p (B, S); n (B).
 at::Tensor area(const at::Tensor& k, const at::Tensor& p, const at::Tensor& n) {
   const at::Tensor x = k.to(at::kDouble) / n.unsqueeze(1);
@@ -42,20 +32,6 @@ at::Tensor infidelity_of(const at::Tensor& products, const at::Tensor& drops, bo
 }
 
 }  // namespace
-
-at::Tensor predicted_log_probability(const at::Tensor& output, const at::Tensor& original) {
-  return target::log_probability(target::predicted)(as_classes(output), as_classes(original));
-}
-
-at::Tensor predicted_logit(const at::Tensor& output, const at::Tensor& original) {
-  if (output.dim() == 2 && output.size(1) > 1) return target::predicted(output, original);
-  const at::Tensor y = target::scalar(output, original);
-  return at::where(original.flatten().gt(0), y, -y);
-}
-
-at::Tensor class_divergence(const at::Tensor& original, const at::Tensor& masked) {
-  return divergence::categorical(as_classes(original), as_classes(masked));
-}
 
 void FaithfulnessOptions::validate() const {
   positions.validate();

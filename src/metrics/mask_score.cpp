@@ -44,11 +44,11 @@ MaskScores score_depth(const FrozenModel& model, const Explainer& explainer, int
                        RecordedBatches& data, double epsilon, int64_t classes, int64_t draws,
                        at::Generator generator) {
   require(draws >= 1, "draws", ">= 1", draws);
-  const auto chosen = [&](const RecordedBatches::Item& item) {
+  const auto chosen = [&](const RecordedBatch& item) {
     at::NoGradGuard no_grad;
     return explainer.gates(item.recording, item.batch, {depth}, Draw::hard).front().z;
   };
-  const auto shuffled = [&](const RecordedBatches::Item& item) {
+  const auto shuffled = [&](const RecordedBatch& item) {
     return shuffled_mask(chosen(item), item.batch.mask, generator);
   };
   MaskScores scores{score_masks(model, explainer, depth, data, epsilon, classes, chosen), {}};

@@ -31,8 +31,7 @@ class StateModel : public FrozenModel {
   at::Tensor run(Pass& pass) const override {
     const std::string& site = sites_[0].name;
     const at::Tensor& rows = pass.inputs[0];
-    const at::Tensor h = pass.tap(site, pass.resumed ? at::Tensor() : state_.index_select(0, rows));
-    if (pass.only_memory) return {};
+    const at::Tensor h = pass.tap(site, state_.index_select(0, rows));
     return model_->resume(model_->select_rows(recording_, rows, {site}), site, h);
   }
 

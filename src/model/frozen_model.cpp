@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <regex>
 #include <set>
@@ -73,6 +74,11 @@ class GivingTap : public Tap {
   const std::map<std::string, at::Tensor>& states_;
 };
 
+uint64_t next_id() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
+
 }  // namespace
 
 const at::Tensor& Recording::state(const std::string& site) const {
@@ -81,6 +87,19 @@ const at::Tensor& Recording::state(const std::string& site) const {
   std::vector<std::string> names;
   for (const auto& [name, state] : states_) names.push_back(name);
   throw ArgumentError("site", "one of the recorded ones", with_nearest(site, names));
+}
+
+FrozenModel::FrozenModel() : id_(next_id()) {}
+
+at::Tensor FrozenModel::resume_from(Pass& pass) const { return run(pass); }
+
+void FrozenModel::carry(Pass&) const {}
+
+std::shared_ptr<const Program> FrozenModel::program(const Inputs&) const {
+  throw ArgumentError("model",
+                      "a program, a native model, or one that overrides "
+                      "FrozenModel::program(inputs)",
+                      "another kind of model");
 }
 
 std::vector<std::string> FrozenModel::site_names() const {
@@ -131,16 +150,16 @@ std::vector<std::string> FrozenModel::select(const std::string& pattern) const {
   }
 }
 
-void FrozenModel::check_owned(const Recording& recording) const {
-  require(recording.model_ == this, "recording", "one of this model",
-          recording.model_ ? "another model's" : "an empty one");
+void FrozenModel::check_recorded_here(const Recording& recording) const {
+  require(recording.model_ == id_, "recording", "one of this model",
+          recording.model_ != 0 ? "another model's" : "an empty one");
 }
 
 Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::string>& sites) const {
   require(!inputs.empty(), "inputs", "at least one tensor", "none");
   at::NoGradGuard no_grad;
   Recording recording;
-  recording.model_ = this;
+  recording.model_ = id_;
   std::vector<int64_t> versions;
   for (size_t i = 0; i < inputs.size(); ++i) {
     require(inputs[i].defined(), fmt::format("inputs[{}]", i), "defined", "an undefined tensor");
@@ -148,7 +167,7 @@ Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::strin
     versions.push_back(recording.inputs_[i]._version());
   }
   RecordingTap tap(sites, recording.states_);
-  Pass pass{recording.inputs_, tap, /*resumed=*/false, sites.empty() ? sites_ : in_order(sites)};
+  Pass pass{recording.inputs_, tap, sites.empty() ? sites_ : in_order(sites)};
   recording.output_ = run(pass).detach();
   recording.memory_ = std::move(pass.memory);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -160,7 +179,7 @@ Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::strin
 
 Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor& rows,
                                    const std::vector<std::string>& sites) const {
-  check_owned(recording);
+  check_recorded_here(recording);
   check_shape("rows", rows, {-1});
   check_dtype("rows", rows, at::kLong);
   const int64_t size = recording.output().dim() > 0 ? recording.output().size(0) : 0;
@@ -174,7 +193,7 @@ Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor&
     return tensor.index_select(0, rows);
   };
   Recording result;
-  result.model_ = this;
+  result.model_ = id_;
   result.output_ = selected("output", recording.output());
   for (size_t i = 0; i < recording.inputs().size(); ++i) {
     result.inputs_.push_back(selected(fmt::format("inputs[{}]", i), recording.inputs()[i]));
@@ -184,8 +203,8 @@ Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor&
   }
   if (!recording.memory_) return result;
   GivingTap tap(result.states_);
-  Pass pass{result.inputs_, tap, /*resumed=*/false, in_order(sites), nullptr, /*only_memory=*/true};
-  run(pass);
+  Pass pass{result.inputs_, tap, in_order(sites)};
+  carry(pass);
   result.memory_ = std::move(pass.memory);
   return result;
 }
@@ -197,7 +216,7 @@ at::Tensor FrozenModel::resume(const Recording& recording, const std::string& si
 
 at::Tensor FrozenModel::resume(const Recording& recording,
                                std::vector<Replacement> replacements) const {
-  check_owned(recording);
+  check_recorded_here(recording);
   require(!replacements.empty(), "replacements", "at least one", "none");
   std::vector<std::string> names;
   for (const Replacement& replacement : replacements) {
@@ -216,8 +235,8 @@ at::Tensor FrozenModel::resume(const Recording& recording,
                                      [](const auto& r) { return r.state.requires_grad(); });
   const c10::AutoGradMode mode(gradients && c10::GradMode::is_enabled());
   ReplacingTap tap(replacements);
-  Pass pass{recording.inputs_, tap, /*resumed=*/true, in_order(names), recording.memory_};
-  const at::Tensor output = run(pass);
+  Pass pass{recording.inputs_, tap, in_order(names), recording.memory_};
+  const at::Tensor output = resume_from(pass);
   tap.check_all_replaced();
   return output;
 }

@@ -2,13 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include <utility>
-
 #include "diffmask/core/error.hpp"
 
 namespace diffmask {
 
-NativeModel::NativeModel(std::shared_ptr<torch::nn::Module> module) : module_(std::move(module)) {
+NativeModel::NativeModel(const ModulePtr<torch::nn::Module>& module) : module_(module.ptr()) {
   require(module_ != nullptr, "module", "a module", "a null pointer");
   check_eval_mode();
 }

@@ -13,8 +13,8 @@
 
 namespace diffmask {
 
-StagedModel::StagedModel(std::shared_ptr<torch::nn::Module> module, std::vector<Stage> stages)
-    : NativeModel(std::move(module)), stages_(std::move(stages)) {
+StagedModel::StagedModel(const ModulePtr<torch::nn::Module>& module, std::vector<Stage> stages)
+    : NativeModel(module), stages_(std::move(stages)) {
   require(stages_.size() >= 2, "stages", "two or more", stages_.size());
   for (const Stage& stage : stages_) {
     const auto same = [&](const Stage& other) { return other.name == stage.name; };
@@ -28,37 +28,41 @@ StagedModel::StagedModel(std::shared_ptr<torch::nn::Module> module, std::vector<
 }
 
 std::shared_ptr<StagedModel> StagedModel::from(
-    std::shared_ptr<torch::nn::SequentialImpl> sequential) {
-  require(sequential != nullptr, "sequential", "a module", "a null pointer");
-  const auto names = sequential->named_children().keys();
+    const ModulePtr<torch::nn::SequentialImpl>& sequential) {
+  const auto& layers = sequential.ptr();
+  require(layers != nullptr, "sequential", "a module", "a null pointer");
+  const auto names = layers->named_children().keys();
   std::vector<Stage> stages;
-  for (size_t i = 0; i < sequential->size(); ++i) {
-    auto module = *(sequential->begin() + static_cast<std::ptrdiff_t>(i));
-    stages.push_back({names[i], [module](const at::Tensor& state, const Inputs&) mutable {
-                        return module.forward(state);
+  for (size_t i = 0; i < layers->size(); ++i) {
+    auto layer = *(layers->begin() + static_cast<std::ptrdiff_t>(i));
+    stages.push_back({names[i], [layer](const at::Tensor& state, const Inputs&) mutable {
+                        return layer.forward(state);
                       }});
   }
-  return std::make_shared<StagedModel>(std::move(sequential), std::move(stages));
+  return std::make_shared<StagedModel>(layers, std::move(stages));
 }
 
 at::Tensor StagedModel::run(Pass& pass) const {
   check_eval_mode();
-  size_t next = 0;
-  at::Tensor state;
-  if (pass.resumed) {
-    const Site& first = pass.sites.front();
-    state = pass.tap(first.name, state);
-    next = static_cast<size_t>(first.depth) + 1;
-  } else {
-    state =
-        pass.inputs[0].clone();  // a first stage that works in place must not write into the inputs
-  }
-  const int64_t last = pass.sites.empty() ? -1 : pass.sites.back().depth;
-  for (; next < stages_.size(); ++next) {
-    const Stage& stage = stages_[next];
-    if (stage.finish && static_cast<int64_t>(next) > last) return stage.finish(state, pass.inputs);
+  // A first stage that works in place must not write into the inputs.
+  return run_stages(0, pass.inputs[0].clone(), pass);
+}
+
+at::Tensor StagedModel::resume_from(Pass& pass) const {
+  check_eval_mode();
+  const Site& first = pass.sites.front();
+  return run_stages(static_cast<size_t>(first.depth) + 1, pass.tap(first.name, at::Tensor()), pass);
+}
+
+at::Tensor StagedModel::run_stages(size_t first, at::Tensor state, const Pass& pass) const {
+  const int64_t last_site = pass.sites.empty() ? -1 : pass.sites.back().depth;
+  for (size_t i = first; i < stages_.size(); ++i) {
+    const Stage& stage = stages_[i];
+    if (stage.finish && static_cast<int64_t>(i) > last_site) {
+      return stage.finish(state, pass.inputs);
+    }
     state = stage.forward(state, pass.inputs);
-    if (next < sites_.size()) state = pass.tap(sites_[next].name, state);
+    if (i < sites_.size()) state = pass.tap(sites_[i].name, state);
   }
   return state;
 }

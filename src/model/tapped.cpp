@@ -56,9 +56,9 @@ class NamingTap : public Tap {
 
 }  // namespace
 
-TappedModel::TappedModel(std::shared_ptr<torch::nn::Module> module, Forward forward,
+TappedModel::TappedModel(const ModulePtr<torch::nn::Module>& module, Forward forward,
                          const Inputs& example)
-    : NativeModel(std::move(module)), forward_(std::move(forward)) {
+    : NativeModel(module), forward_(std::move(forward)) {
   require(forward_ != nullptr, "forward", "a function", "none");
   at::NoGradGuard no_grad;
   NamingTap names;
@@ -70,8 +70,14 @@ TappedModel::TappedModel(std::shared_ptr<torch::nn::Module> module, Forward forw
 
 at::Tensor TappedModel::run(Pass& pass) const {
   check_eval_mode();
-  PassTap tap(pass.tap, pass.resumed ? &pass.sites.front().name : nullptr);
-  if (pass.resumed) at::GradMode::set_enabled(false);
+  PassTap tap(pass.tap, nullptr);
+  return forward_(pass.inputs, tap);
+}
+
+at::Tensor TappedModel::resume_from(Pass& pass) const {
+  check_eval_mode();
+  PassTap tap(pass.tap, &pass.sites.front().name);
+  at::GradMode::set_enabled(false);  // `tap` restores the caller's mode, also where this throws
   return forward_(pass.inputs, tap);
 }
 

@@ -208,6 +208,92 @@ std::map<std::string, Range> ranges_of(const json& program) {
   return ranges;
 }
 
+// Whether inputs are those that the program was made for.
+class InputCheck {
+ public:
+  InputCheck(const json& program, const std::vector<std::string>& names)
+      : ranges_(ranges_of(program)), equal_(equalities(program, names)) {
+    const json& values = program.at("graph_module").at("graph").at("tensor_values");
+    for (const std::string& name : names) {
+      const json& meta = values.at(name);
+      Expected input{name, to_dtype(meta.at("dtype")), {}};
+      for (const json& size : meta.at("sizes")) input.sizes.push_back(size_of(size));
+      expected_.push_back(std::move(input));
+    }
+  }
+
+  void operator()(const Inputs& inputs) const {
+    Symbols symbols;
+    for (size_t i = 0; i < expected_.size(); ++i) check_sizes(expected_[i], inputs[i], symbols);
+    for (size_t i = 0; i < expected_.size(); ++i) {
+      check_expressions(expected_[i], inputs[i], symbols);
+    }
+    for (const Equal& equal : equal_) check_equal(equal, inputs);
+  }
+
+ private:
+  // Dtype, number of dimensions, and each size that is a number or a symbol, which it defines.
+  void check_sizes(const Expected& want, const at::Tensor& input, Symbols& symbols) const {
+    const std::string name = fmt::format("input '{}'", want.name);
+    check_dtype(name, input, want.dtype);
+    const auto wrong = [&] {
+      return ArgumentError(name, fmt::format("of shape {}", described(want.sizes, ranges_)),
+                           shape_string(input.sizes()));
+    };
+    if (input.dim() != static_cast<int64_t>(want.sizes.size())) throw wrong();
+    for (size_t d = 0; d < want.sizes.size(); ++d) {
+      const int64_t size = input.size(static_cast<int64_t>(d));
+      const Size& wanted = want.sizes[d];
+      if (wanted.value >= 0 && size != wanted.value) throw wrong();
+      if (wanted.symbol.empty()) continue;
+      const auto range = ranges_.find(wanted.symbol);
+      if (range != ranges_.end() && (size < range->second.least || size > range->second.most)) {
+        throw wrong();
+      }
+      const auto [known, is_new] = symbols.emplace(wanted.symbol, size);
+      require(known->second == size,
+              fmt::format("size {} of input '{}' ({})", d, want.name, wanted.symbol),
+              fmt::format("{}, as before", known->second), size);
+    }
+  }
+
+  // The sizes that are functions of symbols.
+  void check_expressions(const Expected& want, const at::Tensor& input,
+                         const Symbols& symbols) const {
+    for (size_t d = 0; d < want.sizes.size(); ++d) {
+      const Size& wanted = want.sizes[d];
+      if (wanted.value >= 0 || !wanted.symbol.empty()) continue;
+      const auto value = evaluate_expression(wanted.expression, symbols);
+      const int64_t size = input.size(static_cast<int64_t>(d));
+      require(!value || *value == size, fmt::format("size {} of input '{}'", d, want.name),
+              fmt::format("{} = {}", wanted.expression, value.value_or(0)), size);
+    }
+  }
+
+  void check_equal(const Equal& equal, const Inputs& inputs) const {
+    const auto size_at = [&](size_t input, size_t dimension) {
+      return dimension < expected_[input].sizes.size()
+                 ? inputs[input].size(static_cast<int64_t>(dimension))
+                 : -1;
+    };
+    const bool is_number = equal.other_input < 0;
+    const int64_t other = is_number ? equal.other
+                                    : size_at(static_cast<size_t>(equal.other_input),
+                                              static_cast<size_t>(equal.other));
+    const int64_t size = size_at(equal.input, equal.dimension);
+    require(size == other,
+            fmt::format("size {} of input '{}'", equal.dimension, expected_[equal.input].name),
+            is_number ? fmt::format("{}", other)
+                      : fmt::format("{}, as that of input '{}'", other,
+                                    expected_[static_cast<size_t>(equal.other_input)].name),
+            size);
+  }
+
+  std::vector<Expected> expected_;
+  std::map<std::string, Range> ranges_;
+  std::vector<Equal> equal_;
+};
+
 }  // namespace
 
 std::optional<int64_t> evaluate_expression(const std::string& expression, const Symbols& symbols) {
@@ -216,69 +302,7 @@ std::optional<int64_t> evaluate_expression(const std::string& expression, const 
 
 std::function<void(const Inputs&)> input_check(const json& program,
                                                const std::vector<std::string>& names) {
-  const json& values = program.at("graph_module").at("graph").at("tensor_values");
-  std::vector<Expected> expected;
-  for (const std::string& name : names) {
-    const json& meta = values.at(name);
-    Expected input{name, to_dtype(meta.at("dtype")), {}};
-    for (const json& size : meta.at("sizes")) input.sizes.push_back(size_of(size));
-    expected.push_back(std::move(input));
-  }
-  return [expected = std::move(expected), ranges = ranges_of(program),
-          equal = equalities(program, names)](const Inputs& inputs) {
-    Symbols symbols;
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const Expected& want = expected[i];
-      const std::string name = fmt::format("input '{}'", want.name);
-      check_dtype(name, inputs[i], want.dtype);
-      const auto wrong = [&] {
-        return ArgumentError(name, fmt::format("of shape {}", described(want.sizes, ranges)),
-                             shape_string(inputs[i].sizes()));
-      };
-      if (inputs[i].dim() != static_cast<int64_t>(want.sizes.size())) throw wrong();
-      for (size_t d = 0; d < want.sizes.size(); ++d) {
-        const int64_t size = inputs[i].size(static_cast<int64_t>(d));
-        const Size& wanted = want.sizes[d];
-        if (wanted.value >= 0 && size != wanted.value) throw wrong();
-        if (wanted.symbol.empty()) continue;
-        const auto range = ranges.find(wanted.symbol);
-        if (range != ranges.end() && (size < range->second.least || size > range->second.most)) {
-          throw wrong();
-        }
-        const auto [known, is_new] = symbols.emplace(wanted.symbol, size);
-        require(known->second == size,
-                fmt::format("size {} of input '{}' ({})", d, want.name, wanted.symbol),
-                fmt::format("{}, as before", known->second), size);
-      }
-    }
-    for (size_t i = 0; i < expected.size(); ++i) {
-      for (size_t d = 0; d < expected[i].sizes.size(); ++d) {
-        const Size& wanted = expected[i].sizes[d];
-        if (wanted.value >= 0 || !wanted.symbol.empty()) continue;
-        const auto value = evaluate_expression(wanted.expression, symbols);
-        const int64_t size = inputs[i].size(static_cast<int64_t>(d));
-        require(!value || *value == size, fmt::format("size {} of input '{}'", d, expected[i].name),
-                fmt::format("{} = {}", wanted.expression, value.value_or(0)), size);
-      }
-    }
-    for (const Equal& e : equal) {
-      const auto size_at = [&](size_t input, size_t dimension) {
-        return dimension < expected[input].sizes.size()
-                   ? inputs[input].size(static_cast<int64_t>(dimension))
-                   : -1;
-      };
-      const bool is_number = e.other_input < 0;
-      const int64_t other =
-          is_number ? e.other
-                    : size_at(static_cast<size_t>(e.other_input), static_cast<size_t>(e.other));
-      require(size_at(e.input, e.dimension) == other,
-              fmt::format("size {} of input '{}'", e.dimension, expected[e.input].name),
-              is_number ? fmt::format("{}", other)
-                        : fmt::format("{}, as that of input '{}'", other,
-                                      expected[static_cast<size_t>(e.other_input)].name),
-              size_at(e.input, e.dimension));
-    }
-  };
+  return InputCheck(program, names);
 }
 
 }  // namespace diffmask

@@ -14,9 +14,6 @@
 namespace diffmask {
 namespace {
 
-// What a recording keeps for the passes that resume from it.
-using Kept = std::vector<std::pair<Slot, c10::IValue>>;
-
 using Marks = std::vector<bool>;
 
 bool any(const std::vector<Slot>& slots, const Marks& marks) {
@@ -37,7 +34,7 @@ Marks dependent(const ProgramGraph& graph, const std::vector<Slot>& sources) {
   return changed;
 }
 
-// Adds what a resumed pass from this slot will read but not compute.
+// Adds what a pass resumed from this slot will read but not compute.
 void mark_kept(const ProgramGraph& graph, Slot source, Marks& kept) {
   const Marks changed = dependent(graph, {source});
   Marks needed(graph.known.size(), false);
@@ -78,9 +75,102 @@ Plan plan(const ProgramGraph& graph, Marks wanted, const Marks& available) {
   return result;
 }
 
+// The values of a pass by slot, as far as they are there.
+class Values {
+ public:
+  Values(const ProgramGraph& graph, const Inputs& inputs)
+      : graph_(graph), values_(graph.constants), available_(graph.known) {
+    graph.check(inputs);
+    for (size_t i = 0; i < graph.inputs.size(); ++i) give(graph.inputs[i], inputs[i]);
+  }
+
+  void give(Slot slot, c10::IValue value) {
+    values_[slot] = std::move(value);
+    available_[slot] = true;
+  }
+
+  bool has(Slot slot) const { return available_[slot]; }
+  const c10::IValue& operator[](Slot slot) const { return values_[slot]; }
+
+  // Runs what the wanted values depend on and is not there yet. Others are freed after their last
+  // use.
+  void compute(const Marks& wanted) {
+    const Plan todo = plan(graph_, wanted, available_);
+    Stack stack;
+    for (size_t i = 0; i < graph_.steps.size(); ++i) {
+      if (!todo.run[i]) continue;
+      const Step& step = graph_.steps[i];
+      const auto is_last_use = [&](Slot slot) { return todo.last_use[slot] == i; };
+      for (const Slot slot : step.inputs) {
+        const bool once = std::count(step.inputs.begin(), step.inputs.end(), slot) == 1;
+        if (once && is_last_use(slot)) {
+          stack.push_back(std::move(values_[slot]));
+        } else {
+          stack.push_back(values_[slot]);
+        }
+      }
+      step.run(stack);
+      for (size_t output = step.outputs.size(); output-- > 0; stack.pop_back()) {
+        values_[step.outputs[output]] = std::move(stack.back());
+      }
+      for (const Slot slot : step.inputs) {
+        if (is_last_use(slot)) values_[slot] = c10::IValue();
+      }
+    }
+  }
+
+  at::Tensor output() const {
+    const c10::IValue& output = values_[graph_.output];
+    require(output.isTensor(), "output", "a tensor", output.tagKind());
+    return output.toTensor();
+  }
+
+ private:
+  const ProgramGraph& graph_;
+  Stack values_;
+  Marks available_;
+};
+
+// What a recording holds for the passes that resume from it.
+class Memory {
+ public:
+  // What passes resumed from any of these slots read but do not compute, and x does not give.
+  static Marks needed(const ProgramGraph& graph, const std::vector<Slot>& sites,
+                      const Values& values) {
+    Marks kept(graph.known.size(), false);
+    for (const Slot slot : sites) mark_kept(graph, slot, kept);
+    for (size_t slot = 0; slot < kept.size(); ++slot) {
+      kept[slot] = kept[slot] && !values.has(static_cast<Slot>(slot));
+    }
+    return kept;
+  }
+
+  Memory(const Marks& needed, const Values& values) {
+    for (size_t slot = 0; slot < needed.size(); ++slot) {
+      const auto s = static_cast<Slot>(slot);
+      if (needed[slot]) values_.emplace_back(s, values[s]);
+    }
+  }
+
+  void give_unchanged(const Marks& changed, Values& values) const {
+    for (const auto& [slot, value] : values_) {
+      if (!changed[slot]) values.give(slot, value);
+    }
+  }
+
+ private:
+  std::vector<std::pair<Slot, c10::IValue>> values_;
+};
+
+std::vector<Slot> slots_of(const ProgramGraph& graph, const std::vector<Site>& sites) {
+  std::vector<Slot> slots;
+  for (const Site& site : sites) slots.push_back(graph.sites[site.depth].slot);
+  return slots;
+}
+
 }  // namespace
 
-Program::Program(std::unique_ptr<const ProgramGraph> graph) : graph_(std::move(graph)) {
+Program::Program(std::shared_ptr<const ProgramGraph> graph) : graph_(std::move(graph)) {
   std::vector<int64_t> made_by(graph_->known.size(), -1);
   for (size_t i = 0; i < graph_->steps.size(); ++i) {
     for (const Slot slot : graph_->steps[i].outputs) made_by[slot] = static_cast<int64_t>(i);
@@ -95,81 +185,52 @@ Program::~Program() = default;
 
 std::map<std::string, at::Tensor> Program::tensors() const { return graph_->tensors; }
 
+std::shared_ptr<const Program> Program::program(const Inputs&) const {
+  return std::make_shared<Program>(graph_);
+}
+
 int64_t Program::steps() const { return static_cast<int64_t>(graph_->steps.size()); }
 
 at::Tensor Program::run(Pass& pass) const {
-  const ProgramGraph& graph = *graph_;
-  graph.check(pass.inputs);
-  Stack values = graph.constants;
-  Marks available = graph.known, wanted(graph.known.size(), false), kept(wanted);
-  const auto give = [&](Slot slot, c10::IValue value) {
-    values[slot] = std::move(value);
-    available[slot] = true;
-  };
-  for (size_t i = 0; i < graph.inputs.size(); ++i) give(graph.inputs[i], pass.inputs[i]);
-
-  std::vector<Slot> touched;
-  for (const Site& site : pass.sites) touched.push_back(graph.sites[site.depth].slot);
-  wanted[graph.output] = !pass.only_memory;
-  if (pass.resumed) {
-    const Marks changed = dependent(graph, touched);
-    if (const auto* memory = static_cast<const Kept*>(pass.memory.get())) {
-      for (const auto& [slot, value] : *memory) {
-        if (!changed[slot]) give(slot, value);
-      }
-    }
-    for (size_t i = 0; i < touched.size(); ++i) {
-      give(touched[i], pass.tap(pass.sites[i].name, at::Tensor()));
-    }
-  } else {
-    for (const Slot slot : touched) mark_kept(graph, slot, kept);
-    for (size_t slot = 0; slot < kept.size(); ++slot) kept[slot] = kept[slot] && !available[slot];
-    if (!pass.only_memory) mark(touched, wanted);
-    for (size_t i = 0; pass.only_memory && i < touched.size(); ++i) {
-      give(touched[i], pass.tap(pass.sites[i].name, at::Tensor()));
-    }
-    for (size_t slot = 0; slot < kept.size(); ++slot) wanted[slot] = wanted[slot] || kept[slot];
+  Values values(*graph_, pass.inputs);
+  const std::vector<Slot> sites = slots_of(*graph_, pass.sites);
+  const Marks needed = Memory::needed(*graph_, sites, values);
+  Marks wanted = needed;
+  wanted[graph_->output] = true;
+  mark(sites, wanted);
+  values.compute(wanted);
+  for (size_t i = 0; i < sites.size(); ++i) {
+    const c10::IValue& state = values[sites[i]];
+    if (state.isTensor()) pass.tap(pass.sites[i].name, state.toTensor());
   }
+  pass.memory = std::make_shared<Memory>(needed, values);
+  return values.output();
+}
 
-  const Plan todo = plan(graph, wanted, available);
-  Stack stack;
-  size_t next = 0;  // of pass.sites, which are in the order of their steps
-  for (size_t i = 0; i < graph.steps.size(); ++i) {
-    if (!todo.run[i]) continue;
-    const Step& step = graph.steps[i];
-    for (const Slot slot : step.inputs) {
-      if (todo.last_use[slot] == i &&
-          std::count(step.inputs.begin(), step.inputs.end(), slot) == 1) {
-        stack.push_back(std::move(values[slot]));
-      } else {
-        stack.push_back(values[slot]);
-      }
-    }
-    step.run(stack);
-    for (size_t output = step.outputs.size(); output-- > 0;) {
-      values[step.outputs[output]] = std::move(stack.back());
-      stack.pop_back();
-    }
-    for (const Slot slot : step.inputs) {
-      if (todo.last_use[slot] == i) values[slot] = c10::IValue();
-    }
-    const bool recorded = !pass.resumed && !pass.only_memory;
-    if (!recorded || next == touched.size() || step.outputs[0] != touched[next]) continue;
-    c10::IValue& state = values[touched[next]];
-    if (state.isTensor()) pass.tap(pass.sites[next].name, state.toTensor());
-    ++next;
+at::Tensor Program::resume_from(Pass& pass) const {
+  Values values(*graph_, pass.inputs);
+  const std::vector<Slot> sites = slots_of(*graph_, pass.sites);
+  if (const auto* memory = static_cast<const Memory*>(pass.memory.get())) {
+    memory->give_unchanged(dependent(*graph_, sites), values);
   }
+  for (size_t i = 0; i < sites.size(); ++i) {
+    values.give(sites[i], pass.tap(pass.sites[i].name, at::Tensor()));
+  }
+  Marks wanted(graph_->known.size(), false);
+  wanted[graph_->output] = true;
+  values.compute(wanted);
+  return values.output();
+}
 
-  if (!pass.resumed) {
-    auto memory = std::make_shared<Kept>();
-    for (size_t slot = 0; slot < kept.size(); ++slot) {
-      if (kept[slot]) memory->emplace_back(static_cast<Slot>(slot), values[slot]);
-    }
-    pass.memory = std::move(memory);
+void Program::carry(Pass& pass) const {
+  Values values(*graph_, pass.inputs);
+  const std::vector<Slot> sites = slots_of(*graph_, pass.sites);
+  const Marks needed = Memory::needed(*graph_, sites, values);
+  for (size_t i = 0; i < sites.size(); ++i) {
+    values.give(sites[i], pass.tap(pass.sites[i].name, at::Tensor()));
   }
-  if (pass.only_memory) return {};
-  require(values[graph.output].isTensor(), "output", "a tensor", values[graph.output].tagKind());
-  return values[graph.output].toTensor();
+  values.compute(needed);
+  pass.memory = std::make_shared<Memory>(needed, values);
 }
 
 }  // namespace diffmask

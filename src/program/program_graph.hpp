@@ -61,11 +61,11 @@ struct ProgramGraph {
 c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs);
 
 /// Takes the steps of a program as its source has them, in-place operators and all, and makes the
-/// graph, in which nothing is written twice.
+/// graph, in which no slot is written twice.
 class ProgramBuilder {
  public:
-  /// A step as its source has it. `writes` are the inputs that it changes in place, by number;
-  /// `aliases` those whose storage its outputs may share.
+  /// A step as its source has it. `writes` are the indices of the inputs that it changes in
+  /// place, `aliases` of those whose storage its outputs may share.
   struct RawStep {
     Step step;
     std::vector<size_t> writes, aliases;
@@ -80,7 +80,7 @@ class ProgramBuilder {
   const c10::IValue& value(Slot slot) const { return graph_.constants[static_cast<size_t>(slot)]; }
   Slot input(std::string name);
   /// A parameter or buffer: part of what Program::tensors() gives, and so of the fingerprint.
-  void own(const std::string& name, const at::Tensor& tensor);
+  void weight(const std::string& name, const at::Tensor& tensor);
 
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
@@ -100,7 +100,6 @@ class ProgramBuilder {
 
  private:
   Slot fresh();
-  class Functionaliser;
 
   ProgramGraph graph_;
   std::vector<RawStep> raw_;

@@ -1,12 +1,16 @@
 #pragma once
 /// \file
-/// Graphs of TorchScript, as traces give them, in programs; private.
+/// From TorchScript's modules, and graphs as traces give them, to programs; private.
 
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <vector>
 
 #include "program/program_graph.hpp"
+
+namespace torch::jit {
+struct Module;
+}
 
 namespace diffmask {
 
@@ -16,5 +20,11 @@ inline c10::Symbol traced_site() { return c10::Symbol::fromQualString("diffmask:
 /// Adds a graph to a program and gives its output's slot. Steps belong to the site that comes next.
 Slot lower_graph(ProgramBuilder& builder, torch::jit::Graph& graph,
                  const std::vector<Slot>& inputs);
+
+/// Adds a module's forward, inlined call by call, and gives the slot of the output that the options
+/// name. ArgumentError for an input or output that is not supported; Error where this LibTorch
+/// lacks operators.
+Slot lower_module(ProgramBuilder& builder, const torch::jit::Module& module,
+                  const ProgramOptions& options);
 
 }  // namespace diffmask

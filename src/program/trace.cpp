@@ -53,9 +53,13 @@ class TracingTap : public Tap {
 
 }  // namespace
 
+std::shared_ptr<const Program> NativeModel::program(const Inputs& inputs) const {
+  return trace(inputs);
+}
+
 std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
   const at::NoGradGuard no_grad;
-  const auto own = tensors();
+  const auto weights = tensors();
   Inputs given;
   for (const at::Tensor& input : inputs) given.push_back(input.detach().clone());
 
@@ -67,15 +71,15 @@ std::shared_ptr<const Program> NativeModel::trace(const Inputs& inputs) const {
     tracer::setValueTrace(given[i], tracing.graph().addInput());
     slots.push_back(builder.input(fmt::format("{}", i)));
   }
-  for (const auto& [name, tensor] : own) {
+  for (const auto& [name, tensor] : weights) {
     tracer::setValueTrace(tensor, tracing.graph().addInput());
     const auto go_on = tracer::pauseTracing();
-    builder.own(name, tensor);
+    builder.weight(name, tensor);
     slots.push_back(builder.constant(tensor.detach()));
     go_on();
   }
   TracingTap tap(tracing.graph());
-  Pass pass{given, tap, /*resumed=*/false, sites_, nullptr};
+  Pass pass{given, tap, sites_};
   const at::Tensor result = run(pass);
   tracing.graph().registerOutput(tracer::getValueTrace(result));
   const auto stop = tracer::pauseTracing();

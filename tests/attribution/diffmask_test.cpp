@@ -137,7 +137,7 @@ TEST_F(DiffMaskTest, SameSeedSameBits) {
 
 TEST_F(DiffMaskTest, PerSampleExplainsTheExamplesItWasFittedTo) {
   for (const Masking masking : {Masking::hidden, Masking::input}) {
-    DiffMask method(task_.model, {.masking = masking, .per_sample = true});
+    DiffMask method(task_.model, {.masking = masking, .probe = free_logits()});
     TrainerOptions options = training_options(30);
     options.gate_rate = 0.5;
     const Summary summary = method.fit(*task_.training, options);
@@ -204,7 +204,7 @@ TEST_F(DiffMaskTest, RefineGoesOnFromWhatThereIs) {
   for (const Masking masking : {Masking::hidden, Masking::input}) {
     const DiffMask first = fitted({.masking = masking});
     TrainerOptions still = training_options(1);
-    still.warm_up = 0;
+    still.recipe.warm_up = 0;
     still.gate_rate = still.baseline_rate = 1e-30;
     DiffMask second = first;
     second.refine(*task_.training, *task_.validation, still);

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <filesystem>
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/file.hpp"
@@ -67,10 +68,11 @@ TEST_F(ExplainerFileTest, GivesTheSameBitsBack) {
   };
   std::vector<ExplainerOptions> table(4);
   table[1].masking = Masking::input;
-  table[1].probe = {.hidden_size = 3, .initial_bias = 1.5, .bound = 10, .layer_norm = true};
-  table[1].gate = {.tau = 0.3, .lower = -0.1, .upper = 1.1, .location_bias = 0.5};
-  table[2].per_sample = true;
-  table[2].free_logits = {.initial = 2, .limit = 8};
+  table[1].probe =
+      mlp_probe({.hidden_size = 3, .initial_bias = 1.5, .bound = 10, .layer_norm = true});
+  table[1].gate = std::make_shared<HardConcrete>(
+      HardConcreteOptions{.tau = 0.3, .lower = -0.1, .upper = 1.1, .location_bias = 0.5});
+  table[2].probe = free_logits({.initial = 2, .limit = 8});
   table[3].sites = {"high"};
   table[3].baseline.learned = false;
   for (const ExplainerOptions& options : table) {
@@ -86,21 +88,90 @@ TEST_F(ExplainerFileTest, GivesTheSameBitsBack) {
 
 TEST_F(ExplainerFileTest, KeepsOptionsAndTrainingNote) {
   ExplainerOptions options{.masking = Masking::input, .sites = {"low", "high"}};
-  options.probe.initial_bias = 1.25;
-  options.gate.straight_through = true;
+  options.probe = mlp_probe({.initial_bias = 1.25});
+  options.gate = std::make_shared<HardConcrete>(HardConcreteOptions{.straight_through = true});
   options.baseline.learned = false;
   const auto explainer = make_explainer(task_, options);
-  save_explainer(path_, *explainer, *task_.model, {UINT64_MAX, 0.1, 1234});
+  save_explainer(path_, *explainer, *task_.model, {UINT64_MAX, 0.1, 1234, "mine"});
   const LoadedExplainer loaded = load_explainer(path_, *task_.model);
   EXPECT_EQ(loaded.note.seed, UINT64_MAX);
   EXPECT_EQ(loaded.note.epsilon, 0.1);
   EXPECT_EQ(loaded.note.steps, 1234);
+  EXPECT_EQ(loaded.note.recipe, "mine");
   EXPECT_EQ(loaded.explainer->sites(), options.sites);
   EXPECT_EQ(loaded.explainer->options().masking, Masking::input);
-  EXPECT_EQ(loaded.explainer->options().probe.initial_bias, 1.25);
-  EXPECT_TRUE(loaded.explainer->options().gate.straight_through);
+  EXPECT_EQ(loaded.explainer->options().probe.part, options.probe.part);
+  EXPECT_EQ(loaded.explainer->options().gate->part(), options.gate->part());
   EXPECT_FALSE(loaded.explainer->baselines()[0].requires_grad());
   EXPECT_TRUE(same_bits(parameters_of(*loaded.explainer), parameters_of(*explainer)));
+}
+
+// A gate and a probe that the library does not know.
+class Halved : public HardConcrete {
+ public:
+  at::Tensor mean(const at::Tensor& logits) const override {
+    return HardConcrete::mean(logits) / 2;
+  }
+  Part part() const override { return {"halved", {{"by", 2}}}; }
+};
+
+ProbeFactory constant_probe(double value) {
+  class Constant : public Probe {
+   public:
+    explicit Constant(double value) { logit_ = register_parameter("logit", at::full({1}, value)); }
+    at::Tensor logits(const ProbeStates& states, const Dropout&) override {
+      return logit_.expand(states.features.sizes().slice(0, 2));
+    }
+
+   private:
+    at::Tensor logit_;
+  };
+  return {.make = [value](const ProbeInput&,
+                          const at::Generator&) { return std::make_shared<Constant>(value); },
+          .part = {"constant", {{"value", value}}}};
+}
+
+TEST_F(ExplainerFileTest, KeepsAUsersParts) {
+  DiffMask method(task_.model, {.probe = constant_probe(1.5), .gate = std::make_shared<Halved>()});
+  method.fit(*task_.training, *task_.validation, training_options(5));
+  method.save(path_);
+  PartFactories own;
+  own.gates["halved"] = [](const Part& part) {
+    EXPECT_EQ(part.options.at("by"), 2);
+    return std::make_shared<Halved>();
+  };
+  own.probes["constant"] = [](const Part& part) {
+    return constant_probe(part.options.at("value"));
+  };
+  const DiffMask loaded = DiffMask::load(path_, task_.model, own);
+  const Batch batch = task_.training->batch({3, 4});
+  EXPECT_TRUE(loaded.attribute(batch).scores.equal(method.attribute(batch).scores));
+  EXPECT_EQ(loaded.options().probe.part.options.at("value"), 1.5);
+  const auto without = [&](const std::string& gate, const std::string& probe) {
+    return [=, this] {
+      PartFactories some = own;
+      some.gates.erase(gate);
+      some.probes.erase(probe);
+      DiffMask::load(path_, task_.model, some);
+    };
+  };
+  expect_refused<FileError>({
+      {"no such gate", without("halved", ""),
+       "gate has to be one of bernoulli, hard_concrete, or made by PartFactories::gates, but got "
+       "'halved'"},
+      {"no such probe", without("", "constant"),
+       "probe has to be one of free_logits, mlp, or made by PartFactories::probes"},
+  });
+}
+
+TEST_F(ExplainerFileTest, RefusesPartsWithoutANameAndWritesNothing) {
+  ProbeFactory nameless = mlp_probe();
+  nameless.part = {};
+  DiffMask method(task_.model, {.probe = nameless});
+  method.fit(*task_.training, *task_.validation, training_options(5));
+  EXPECT_NO_THROW(method.attribute(task_.training->batch({0})));
+  expect_refused({{"no name", [&] { method.save(path_); }, "probe has to be one with a name"}});
+  EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
 TEST_F(ExplainerFileTest, DoublesStayDoubles) {

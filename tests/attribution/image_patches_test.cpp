@@ -78,7 +78,7 @@ TEST(ImagePatchesTest, AProbeOpensTheOnePatchThatIsLookedAt) {
 TEST(ImagePatchesTest, FreeLogitsOpenItOnPixels) {
   const PaddedDataset data = patterns(32, 3);
   ExplainerOptions options = options_for({"image"});
-  options.per_sample = true;
+  options.probe = free_logits();
   DiffMask method(looks_at_one_patch(), options);
   method.fit(data, steps(300));
   expect_only_that_patch(method.attribute(data.batch(iota(32))).keep.select(2, 0));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <numeric>
 
 #include "diffmask/core/random.hpp"
@@ -52,6 +54,7 @@ TEST(PaddedDatasetTest, ReadsLengthsThatAreAColumnOfATable) {
 }
 
 TEST(PaddedDatasetTest, RefusesBadInput) {
+  const at::TensorOptions elsewhere(c10::kMeta);
   const at::Tensor lengths = at::tensor({2, 1}, at::kLong), tokens = at::zeros({2, 2});
   const auto make = [](std::vector<Column> columns, at::Tensor lengths, at::Tensor labels = {}) {
     return [=] { PaddedDataset(columns, lengths, labels); };
@@ -67,6 +70,12 @@ TEST(PaddedDatasetTest, RefusesBadInput) {
        "columns[1] has to be of 2 examples, but got (3)"},
       {"sequence too short", make({{at::zeros({2, 1}), true}}, lengths), "as long as the longest"},
       {"sequence without positions", make({{at::zeros({2}), true}}, lengths), "as the longest"},
+      {"lengths elsewhere", make({}, at::ones({2}, elsewhere.dtype(at::kLong))),
+       "lengths has to be on the CPU (batches are moved to the model's device), but got meta"},
+      {"a column elsewhere", make({{tokens}, {at::ones({2}, elsewhere)}}, lengths),
+       "columns[1] has to be on the CPU"},
+      {"labels elsewhere", make({{tokens}}, lengths, at::ones({2}, elsewhere)),
+       "labels has to be on the CPU"},
       {"labels' shape", make({{tokens}}, lengths, at::zeros({3})), "labels"},
       {"empty batch", [] { four().batch({}); }, "examples has to be at least one"},
       {"example 4 of 4",
@@ -80,7 +89,7 @@ TEST(PaddedDatasetTest, RefusesBadInput) {
 
 TEST(SubsetTest, NumbersItsExamplesAnew) {
   const PaddedDataset data = four();
-  const Subset subset(data, {3, 1});
+  const Subset subset(borrowed(data), {3, 1});
   EXPECT_EQ(subset.size(), 2);
   EXPECT_EQ(subset.length(1), 3);
   EXPECT_EQ(subset.longest(), 3);
@@ -89,9 +98,22 @@ TEST(SubsetTest, NumbersItsExamplesAnew) {
   EXPECT_TRUE(batch.inputs[0].equal(same.inputs[0]));
   EXPECT_TRUE(batch.labels.equal(same.labels));
   expect_refused({
-      {"none", [&] { Subset(data, {}); }, "examples has to be at least one"},
-      {"not the data set's", [&] { Subset(data, {4}); }, "in 0..3, but got 4"},
+      {"none", [&] { Subset(borrowed(data), {}); }, "examples has to be at least one"},
+      {"not the data set's", [&] { Subset(borrowed(data), {4}); }, "in 0..3, but got 4"},
+      {"no data set", [&] { Subset(nullptr, {0}); }, "data has to be a data set"},
   });
+}
+
+TEST(SubsetTest, OwnsWhatItReadsUnlessThatIsBorrowed) {
+  auto data = std::make_shared<const PaddedDataset>(four());
+  const std::weak_ptr<const PaddedDataset> watched = data;
+  auto subset = std::make_unique<Subset>(data, std::vector<int64_t>{1});
+  const auto lent = std::make_unique<Subset>(borrowed(*data), std::vector<int64_t>{1});
+  data.reset();
+  ASSERT_FALSE(watched.expired()) << "the subset keeps it";
+  EXPECT_EQ(subset->length(0), 3);
+  subset.reset();
+  EXPECT_TRUE(watched.expired()) << "a borrowed pointer does not";
 }
 
 TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
@@ -99,6 +121,36 @@ TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
   EXPECT_EQ(batches, (std::vector<std::vector<int64_t>>{{2, 0, 3}, {1}}));
   EXPECT_EQ(length_batches(four(), 100).size(), 1u);
   expect_refused({{"size 0", [] { length_batches(four(), 0); }, "batch_size has to be >= 1"}});
+}
+
+TEST(LengthBatchesTest, TheTypicalBatchIsTheMiddleOne) {
+  EXPECT_EQ(typical_batch(four(), 1), (std::vector<int64_t>{3})) << "of lengths 1, 2, 2, 3";
+  EXPECT_EQ(typical_batch(four(), 3), (std::vector<int64_t>{1}));
+  EXPECT_EQ(typical_batch(four(), 4), (std::vector<int64_t>{2, 0, 3, 1}));
+  expect_refused({{"size 0", [] { typical_batch(four(), 0); }, "batch_size has to be >= 1"}});
+}
+
+TEST(EvenBatchesTest, AreAsFewAsCanBeAndDifferByAtMostOne) {
+  using Batches = std::vector<std::vector<int64_t>>;
+  EXPECT_EQ(even_batches({4, 1, 3, 0, 2}, 2), (Batches{{4}, {1, 3}, {0, 2}}));
+  EXPECT_EQ(even_batches({4, 1, 3, 0}, 2), (Batches{{4, 1}, {3, 0}}));
+  EXPECT_EQ(even_batches({4, 1}, 100), (Batches{{4, 1}}));
+  EXPECT_TRUE(even_batches({}, 2).empty());
+  for (const int64_t size : {1, 63, 64, 65, 128, 129, 1000}) {
+    SCOPED_TRACE(size);
+    std::vector<int64_t> joined;
+    size_t smallest = 64, largest = 0;
+    const auto batches = even_batches(iota(size), 64);
+    for (const auto& batch : batches) {
+      smallest = std::min(smallest, batch.size());
+      largest = std::max(largest, batch.size());
+      joined.insert(joined.end(), batch.begin(), batch.end());
+    }
+    EXPECT_EQ(batches.size(), batches_of(iota(size), 64).size());
+    EXPECT_LE(largest, std::min<size_t>(64, smallest + 1));
+    EXPECT_EQ(joined, iota(size));
+  }
+  expect_refused({{"size 0", [] { even_batches({1}, 0); }, "batch_size has to be >= 1"}});
 }
 
 TEST(BatchesOfTest, KeepsTheOrder) {

@@ -46,10 +46,11 @@ class ExplainerTest : public testing::Test {
 
   // With free logits everything is known: every logit of a depth is the one given.
   std::unique_ptr<Explainer> with_logits(Masking masking, const std::vector<double>& logits) const {
-    auto explainer = make({.masking = masking, .per_sample = true});
+    auto explainer = make({.masking = masking, .probe = free_logits()});
     at::NoGradGuard no_grad;
     for (size_t depth = 0; depth < logits.size(); ++depth) {
-      explainer->named_parameters()[fmt::format("probe{}.logits", depth)].fill_(logits[depth]);
+      const auto table = explainer->probe(static_cast<int64_t>(depth)).parameters();
+      at::Tensor(table.at(0)).fill_(logits[depth]);
     }
     return explainer;
   }
@@ -58,10 +59,6 @@ class ExplainerTest : public testing::Test {
   Batch batch_;
   Recording recording_;
 };
-
-Probe& probe(const Explainer& explainer, int64_t depth) {
-  return dynamic_cast<Probe&>(*explainer.named_children()[fmt::format("probe{}", depth)]);
-}
 
 bool close(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && at::allclose(a.to(at::kDouble), b.to(at::kDouble), 0, 1e-6);
@@ -78,8 +75,7 @@ TEST_F(ExplainerTest, HiddenGatesAreThoseOfTheirOwnProbe) {
   for (const int64_t depth : depths) {
     const std::string site = explainer->sites()[depth];
     EXPECT_EQ(explainer->masked_site(depth), site);
-    const at::Tensor logits =
-        probe(*explainer, depth).logits(recording_.state(site), batch_.examples);
+    const at::Tensor logits = explainer->probe(depth).logits({recording_.state(site)});
     const auto padded = [&](const at::Tensor& x, double value) {
       return x.masked_fill(batch_.mask.logical_not(), value);
     };
@@ -104,7 +100,7 @@ TEST_F(ExplainerTest, InputGatesMultiplyOverDepths) {
     EXPECT_EQ(explainer->masked_site(depth), "low");
     const at::Tensor state = recording_.state(explainer->sites()[depth]);
     const at::Tensor features = depth == 0 ? state : at::cat({low, state}, -1);
-    const at::Tensor logits = probe(*explainer, depth).logits(features, batch_.examples);
+    const at::Tensor logits = explainer->probe(depth).logits({features});
     log_keep = log_keep + gate.log_expected_l0(logits);
     z = z * gate.mean(logits);
     drawn = drawn * gate.sample(logits, generator);
@@ -175,7 +171,7 @@ TEST_F(ExplainerTest, GroupsShareOneGate) {
       }
     }
     // The shared logit is the mean of the members'.
-    const at::Tensor logits = probe(*explainer, 0).logits(recording_.state("low"), batch_.examples);
+    const at::Tensor logits = explainer->probe(0).logits({recording_.state("low")});
     const at::Tensor expected = gate.log_expected_l0((logits[0][0] + logits[0][2]) / 2);
     const auto gates = explainer->gates(recording_, batch_, {0}, Draw::mean);
     EXPECT_TRUE(close(gates[0].log_keep[0][0], expected));
@@ -191,8 +187,9 @@ TEST_F(ExplainerTest, BernoulliGatesKnowHowLikelyTheirDrawsWere) {
   for (const auto& [groups, drawn] : cases) {
     batch_.groups = groups;
     for (const Masking masking : {Masking::input, Masking::hidden}) {
-      const auto explainer = make(
-          {.masking = masking, .probe = {.initial_bias = 0.3}, .gate_kind = GateKind::bernoulli});
+      const auto explainer = make({.masking = masking,
+                                   .probe = mlp_probe({.initial_bias = 0.3}),
+                                   .gate = std::make_shared<Bernoulli>()});
       const auto gates =
           explainer->gates(recording_, batch_, {0, 1}, Draw::sample, make_generator(1));
       const at::Tensor z = gates[0].z, log_keep = gates[0].log_keep;
@@ -204,7 +201,7 @@ TEST_F(ExplainerTest, BernoulliGatesKnowHowLikelyTheirDrawsWere) {
       EXPECT_FALSE(z.requires_grad());
       // Each depth up to this one has drawn, with input gating.
       const auto below = torch::autograd::grad(
-          {gates[1].log_prob.sum()}, probe(*explainer, 0).parameters(), {}, true, false, true);
+          {gates[1].log_prob.sum()}, explainer->probe(0).parameters(), {}, true, false, true);
       EXPECT_EQ(below[0].defined(), masking == Masking::input);
       for (const Draw draw : {Draw::mean, Draw::hard}) {
         EXPECT_FALSE(explainer->gates(recording_, batch_, {0}, draw)[0].log_prob.defined());
@@ -258,8 +255,8 @@ TEST_F(ExplainerTest, BaselinesBeginWhereAsked) {
 
 TEST_F(ExplainerTest, PerSampleLogitsAreTheExamplesOwn) {
   for (const Masking masking : {Masking::input, Masking::hidden}) {
-    const auto explainer = make({.masking = masking, .per_sample = true});
-    const at::Tensor table = explainer->named_parameters()["probe0.logits"];
+    const auto explainer = make({.masking = masking, .probe = free_logits()});
+    const at::Tensor table = explainer->probe(0).parameters().at(0);
     EXPECT_EQ(table.sizes(), at::IntArrayRef({5, 3}));
     {
       at::NoGradGuard no_grad;

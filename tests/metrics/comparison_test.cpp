@@ -25,7 +25,7 @@ class ComparisonTest : public testing::Test {
 
   Comparison run(const std::vector<std::string>& names) {
     AttributionOptions common;
-    common.target = predicted_logit;
+    common.target = target::predicted_logit;
     MethodSettings settings;
     settings.random_passes = 10;
     return compare(task_.model, *task_.validation, compared_methods(names, common, settings),

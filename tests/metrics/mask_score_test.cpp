@@ -28,8 +28,8 @@ class MaskScoreTest : public testing::Test {
   std::shared_ptr<Explainer> explainer_;
 };
 
-at::Tensor ones(const RecordedBatches::Item& item) { return at::ones(item.batch.mask.sizes()); }
-at::Tensor zeros(const RecordedBatches::Item& item) { return at::zeros(item.batch.mask.sizes()); }
+at::Tensor ones(const RecordedBatch& item) { return at::ones(item.batch.mask.sizes()); }
+at::Tensor zeros(const RecordedBatch& item) { return at::zeros(item.batch.mask.sizes()); }
 
 TEST_F(MaskScoreTest, IsTheModelsOwnWhereNothingIsMasked) {
   std::vector<at::Tensor> predicted, labels;
@@ -51,7 +51,7 @@ TEST_F(MaskScoreTest, CountsPositionsOfTheMaskAndExamplesWithinEpsilon) {
   EXPECT_GT(all.divergence, 0.05);
   EXPECT_LT(all.within_epsilon, 1);
   // Only the first position of each example is kept: 1 - mean(1 / length).
-  const MaskScore most = score([](const RecordedBatches::Item& item) {
+  const MaskScore most = score([](const RecordedBatch& item) {
     const at::Tensor z = zeros(item);
     z.select(1, 0).fill_(1);
     return z;

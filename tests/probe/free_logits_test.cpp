@@ -11,7 +11,7 @@ namespace {
 at::Tensor numbers(std::vector<int64_t> examples) { return at::tensor(examples, at::kLong); }
 
 TEST(FreeLogitsTest, AreOneAnExampleAndPosition) {
-  FreeLogits probe(3, 4);
+  FreeLogits probe({3, 4});
   const at::Tensor table = probe.named_parameters()["logits"];
   EXPECT_TRUE(table.equal(at::full({3, 4}, 5.0)));
   {
@@ -19,15 +19,17 @@ TEST(FreeLogitsTest, AreOneAnExampleAndPosition) {
     table.copy_(at::arange(12).view({3, 4}));
   }
   const at::Tensor features = at::zeros({2, 3, 7});
-  EXPECT_TRUE(probe.logits(features, numbers({2, 0}))
+  EXPECT_TRUE(probe.logits({features, {}, numbers({2, 0})})
                   .equal(at::tensor({8.0f, 9.0f, 10.0f, 0.0f, 1.0f, 2.0f}).view({2, 3})));
 }
 
 TEST(FreeLogitsTest, GradientsReachTheExamplesOfTheBatchAlone) {
-  FreeLogits probe(3, 4, {.initial = 1});
+  FreeLogits probe({3, 4}, {.initial = 1});
   probe.to(at::kDouble);
   const at::Tensor table = probe.named_parameters()["logits"];
-  const auto f = [&] { return probe.logits(at::zeros({2, 3, 7}), numbers({2, 0})).pow(3).sum(); };
+  const auto f = [&] {
+    return probe.logits({at::zeros({2, 3, 7}), {}, numbers({2, 0})}).pow(3).sum();
+  };
   expect_gradient_at(f, table);
   const at::Tensor gradient = torch::autograd::grad({f()}, {table})[0];
   EXPECT_TRUE(gradient.ne(0).equal(
@@ -35,14 +37,14 @@ TEST(FreeLogitsTest, GradientsReachTheExamplesOfTheBatchAlone) {
 }
 
 TEST(FreeLogitsTest, ProjectClampsAndKeepsTheGradientAtTheLimit) {
-  FreeLogits probe(1, 3, {.initial = 1, .limit = 2});
+  FreeLogits probe({1, 3}, {.initial = 1, .limit = 2});
   const at::Tensor table = probe.named_parameters()["logits"];
   {
     at::NoGradGuard no_grad;
     table.copy_(at::tensor({-5.0f, 0.5f, 3.0f}));
   }
   probe.project();
-  const at::Tensor logits = probe.logits(at::zeros({1, 3, 1}), numbers({0}));
+  const at::Tensor logits = probe.logits({at::zeros({1, 3, 1}), {}, numbers({0})});
   EXPECT_TRUE(logits.equal(at::tensor({-2.0f, 0.5f, 2.0f}).view({1, 3})));
   EXPECT_TRUE(torch::autograd::grad({logits.sum()}, {table})[0].equal(at::ones({1, 3})));
 }
@@ -50,10 +52,10 @@ TEST(FreeLogitsTest, ProjectClampsAndKeepsTheGradientAtTheLimit) {
 TEST(FreeLogitsTest, RefusesBadInput) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const auto make = [](int64_t examples, int64_t positions, FreeLogitsOptions options = {}) {
-    return [=] { FreeLogits probe(examples, positions, options); };
+    return [=] { FreeLogits probe({examples, positions}, options); };
   };
   const auto read = [](at::Tensor examples, int64_t positions = 4) {
-    return [=] { FreeLogits(3, 4).logits(at::zeros({1, positions, 2}), examples); };
+    return [=] { FreeLogits({3, 4}).logits({at::zeros({1, positions, 2}), {}, examples}); };
   };
   EXPECT_NO_THROW(read(numbers({2}))());
   expect_refused({

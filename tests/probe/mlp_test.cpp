@@ -55,7 +55,7 @@ TEST(MlpProbeTest, IsTheFormula) {
         if (item.key().find("norm") != std::string::npos) item.value().mul_(1.5);
       }
     }
-    const at::Tensor x = features(6), logits = probe.logits(x, {});
+    const at::Tensor x = features(6), logits = probe.logits({x});
     EXPECT_EQ(logits.sizes(), at::IntArrayRef({2, 3}));
     EXPECT_TRUE(logits.allclose(by_hand(probe, x, options), 1e-4, 1e-5));
   }
@@ -68,9 +68,9 @@ TEST(MlpProbeTest, BeginsNearItsInitialBias) {
     low.initial_bias = -3;
     MlpProbe probe(6, options, make_generator(0)), same_at_minus_3(6, low, make_generator(0));
     const at::Tensor x = features(6);
-    const at::Tensor difference = probe.logits(x, {}) - same_at_minus_3.logits(x, {});
+    const at::Tensor difference = probe.logits({x}) - same_at_minus_3.logits({x});
     EXPECT_TRUE(difference.allclose(at::full({2, 3}, 8.0), 0, 1e-5));
-    if (options.bound == 0) EXPECT_LT((probe.logits(x, {}) - 5).abs().max().item<float>(), 1.0);
+    if (options.bound == 0) EXPECT_LT((probe.logits({x}) - 5).abs().max().item<float>(), 1.0);
   }
 }
 
@@ -80,7 +80,7 @@ TEST(MlpProbeTest, BoundHoldsWhateverTheWeights) {
   for (auto& item : probe.named_parameters()) {
     if (item.key() != "bias") item.value().mul_(1000);
   }
-  const at::Tensor away = probe.logits(features(6) * 1000, {}) - 5;
+  const at::Tensor away = probe.logits({features(6) * 1000}) - 5;
   EXPECT_LE(away.abs().max().item<float>(), 10.0001);
   EXPECT_GT(away.abs().max().item<float>(), 9.9);
 }
@@ -88,8 +88,8 @@ TEST(MlpProbeTest, BoundHoldsWhateverTheWeights) {
 TEST(MlpProbeTest, LayerNormForgetsScaleAndOffset) {
   MlpProbe probe(6, {.layer_norm = true}, make_generator(0));
   const at::Tensor x = features(6) * 100;  // so that the norm's own 1e-5 does not show
-  EXPECT_TRUE(probe.logits(x, {}).allclose(probe.logits(3 * x + 7, {}), 1e-4, 1e-4));
-  EXPECT_FALSE(probe.logits(x, {}).allclose(probe.logits(x.flip(-1), {}), 1e-3, 1e-3));
+  EXPECT_TRUE(probe.logits({x}).allclose(probe.logits({3 * x + 7}), 1e-4, 1e-4));
+  EXPECT_FALSE(probe.logits({x}).allclose(probe.logits({x.flip(-1)}), 1e-3, 1e-3));
 }
 
 TEST(DropoutTest, LeavesOutItsShareAndKeepsTheMean) {
@@ -106,8 +106,8 @@ TEST(MlpProbeTest, DropoutIsOfTheNormalisedFeatures) {
   MlpProbe probe(6, {.layer_norm = true}, make_generator(0)), plain(6, {}, make_generator(0));
   const at::Tensor x = features(6),
                    dropped = Dropout{0.5, make_generator(1)}(at::layer_norm(x, {6}));
-  EXPECT_TRUE(probe.logits(x, {}, {0.5, make_generator(1)}).allclose(plain.logits(dropped, {})));
-  EXPECT_FALSE(probe.logits(x, {}, {0.5, make_generator(1)}).allclose(probe.logits(x, {})));
+  EXPECT_TRUE(probe.logits({x}, {0.5, make_generator(1)}).allclose(plain.logits({dropped})));
+  EXPECT_FALSE(probe.logits({x}, {0.5, make_generator(1)}).allclose(probe.logits({x})));
 }
 
 TEST(MlpProbeTest, HiddenSizeIsAQuarterAndAtLeast32) {
@@ -122,8 +122,8 @@ TEST(MlpProbeTest, SameSeedSameBits) {
   const at::Tensor x = features(6);
   MlpProbe probe(6, {}, make_generator(0)), same(6, {}, make_generator(0));
   MlpProbe other(6, {}, make_generator(1));
-  EXPECT_TRUE(probe.logits(x, {}).equal(same.logits(x, {})));
-  EXPECT_FALSE(probe.logits(x, {}).equal(other.logits(x, {})));
+  EXPECT_TRUE(probe.logits({x}).equal(same.logits({x})));
+  EXPECT_FALSE(probe.logits({x}).equal(other.logits({x})));
 }
 
 TEST(MlpProbeTest, GradientsAgreeWithFiniteDifferences) {
@@ -131,7 +131,7 @@ TEST(MlpProbeTest, GradientsAgreeWithFiniteDifferences) {
     MlpProbe probe(5, options, make_generator(0));
     probe.to(at::kDouble);
     const at::Tensor x = features(5).to(at::kDouble);
-    const auto f = [&](const at::Tensor& x) { return probe.logits(x, {}).square().sum(); };
+    const auto f = [&](const at::Tensor& x) { return probe.logits({x}).square().sum(); };
     {
       SCOPED_TRACE(name + ", features");
       expect_gradient(f, x);

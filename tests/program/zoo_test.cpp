@@ -7,6 +7,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/program/exported.hpp"
 
@@ -21,7 +22,7 @@ Inputs inputs_of(const Safetensors& file) {
   return inputs;
 }
 
-constexpr bool kHasFusedAttention = TORCH_VERSION_MAJOR >= 2;
+constexpr bool kHasFusedAttention = DIFFMASK_TORCH_AT_LEAST(2, 0);
 constexpr double kGradientTolerance = 1e-5;
 
 // The zoo is made by torch 2.13, so LibTorch 2.13 gives the same bits. Kernels differ between
@@ -29,7 +30,7 @@ constexpr double kGradientTolerance = 1e-5;
 // products on an AMD EPYC between this process and Python's (by 1.5e-7; not on every processor).
 double state_tolerance(const std::string& name) {
   const bool recurrent = name.rfind("lstm", 0) == 0 || name.rfind("gru", 0) == 0;
-  return TORCH_VERSION_MAJOR >= 2 && !recurrent ? 0.0 : 1e-6;
+  return DIFFMASK_TORCH_AT_LEAST(2, 0) && !recurrent ? 0.0 : 1e-6;
 }
 
 double relative_difference(const at::Tensor& a, const at::Tensor& b) {

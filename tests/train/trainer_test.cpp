@@ -14,13 +14,12 @@
 namespace diffmask {
 namespace {
 
-using Schedule = TrainerOptions::Schedule;
-
 class TrainerTest : public testing::Test {
  protected:
-  Summary run(Explainer& explainer, const TrainerOptions& options,
+  Summary run(Explainer& explainer, TrainerOptions options,
               const std::vector<Callback>& callbacks = {}) const {
-    return train(*task_.model, explainer, *task_.training, *task_.validation, options, callbacks);
+    options.callbacks = callbacks;
+    return train(*task_.model, explainer, *task_.training, *task_.validation, options);
   }
 
   std::vector<DepthEvaluation> evaluated(const Explainer& explainer,
@@ -83,13 +82,13 @@ TEST(TrainerKnownAnswerTest, FindsThePositionsThatMatter) {
                             return net->ptr<torch::nn::LinearImpl>(0)->forward(sum).squeeze(1);
                           }}});
   ExplainerOptions options;
-  options.probe.initial_bias = 4.0;
+  options.probe = mlp_probe({.initial_bias = 4.0});
   TrainerOptions trainer = training_options(300);
   trainer.divergence = divergence::bernoulli;
-  trainer.warm_up = 50;
-  trainer.gate_rate = 0.03;
+  trainer.recipe.warm_up = 50;
+  trainer.recipe.gate_rate = 0.03;
   trainer.batches.batch_size = 64;
-  trainer.validate_every = 25;
+  trainer.recipe.validate_every = 25;
   DiffMask method(model, options);
   const Summary summary = method.fit(training, held_out, trainer);
   EXPECT_TRUE(summary.feasible()) << summary.full_report();
@@ -107,10 +106,10 @@ TEST(TrainerKnownAnswerTest, FindsThePositionsThatMatter) {
 }
 
 TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
-  for (const Schedule schedule : {Schedule::all, Schedule::random, Schedule::top_down,
-                                  Schedule::deepest_and_random, Schedule::bottom_up}) {
+  for (const auto& [name, schedule] : schedule::ready()) {
+    SCOPED_TRACE(name);
     TrainerOptions options = training_options(20);
-    options.schedule = schedule;
+    options.recipe.schedule = schedule;
     const auto explainer = make_explainer(task_);
     const auto before = parameters_of(*explainer);
     const Summary summary = run(*explainer, options);
@@ -125,11 +124,11 @@ TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
       for (const DepthStep& depth : record.depths) depths.push_back(depth.depth);
       seen.insert(depths.begin(), depths.end());
       const std::vector<int64_t> both = {0, 1}, deepest = {1}, lowest = {0};
-      if (schedule == Schedule::all) EXPECT_EQ(depths, both);
-      if (schedule == Schedule::random) EXPECT_EQ(depths.size(), 1u);
-      if (schedule == Schedule::deepest_and_random) EXPECT_EQ(depths, both) << "of two depths";
-      if (schedule == Schedule::bottom_up) EXPECT_EQ(depths, record.step <= 5 ? lowest : both);
-      if (schedule == Schedule::top_down) EXPECT_EQ(depths, record.step <= 10 ? deepest : both);
+      if (name == "all") EXPECT_EQ(depths, both);
+      if (name == "random") EXPECT_EQ(depths.size(), 1u);
+      if (name == "deepest_and_random") EXPECT_EQ(depths, both) << "of two depths";
+      if (name == "bottom_up") EXPECT_EQ(depths, record.step <= 5 ? lowest : both);
+      if (name == "top_down") EXPECT_EQ(depths, record.step <= 10 ? deepest : both);
     }
     EXPECT_EQ(seen, (std::set<int64_t>{0, 1}));
   }
@@ -137,8 +136,8 @@ TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
 
 TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
   TrainerOptions options = training_options(30);
-  options.first_share = 0.25;
-  options.multiplier = {.initial = 50.0, .rate = 0.25};
+  options.recipe.first_share = 0.25;
+  options.recipe.multiplier = {.initial = 50.0, .rate = 0.25};
   const auto explainer = make_explainer(task_);
   double expected[] = {50.0, 50.0};
   const double epsilons[] = {0.25 * options.epsilon, options.epsilon};
@@ -155,12 +154,12 @@ TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
 
 TEST_F(TrainerTest, DropoutIsOfTheStepsAlone) {
   TrainerOptions whole = training_options(6), half = whole;
-  half.dropout = 0.5;
+  half.recipe.dropout = 0.5;
   EXPECT_FALSE(same_bits(trained(half), trained(whole)));
   EXPECT_TRUE(same_bits(trained(half), trained(half)));
   for (TrainerOptions* options : {&whole, &half}) {
     options->steps = 1;
-    options->gate_rate = options->baseline_rate = 1e-12;
+    options->recipe.gate_rate = options->recipe.baseline_rate = 1e-12;
   }
   const auto validated = [&](const TrainerOptions& options) {
     const auto explainer = make_explainer(task_);
@@ -171,7 +170,7 @@ TEST_F(TrainerTest, DropoutIsOfTheStepsAlone) {
 
 TEST_F(TrainerTest, MultipliersFollowTheDivergence) {
   TrainerOptions options = training_options(30);
-  options.multiplier = {.initial = 2.0, .rate = 0.25};
+  options.recipe.multiplier = {.initial = 2.0, .rate = 0.25};
   const auto explainer = make_explainer(task_);
   const Summary summary = run(*explainer, options);
   std::vector<double> expected = {2.0, 2.0};
@@ -192,13 +191,13 @@ TEST_F(TrainerTest, ReinforceWeighsTheDivergenceByLambda) {
   for (const bool per_sample : {false, true}) {
     const auto keep_at_the_end = [&](double multiplier) {
       TrainerOptions options = training_options(150);
-      options.multiplier = {.initial = multiplier, .rate = 1e-9};
-      options.warm_up = 0;
-      const auto explainer = make_explainer(task_, {.per_sample = per_sample,
-                                                    .probe = {.initial_bias = 0.0},
-                                                    .free_logits = {.initial = 0.0},
-                                                    .gate_kind = GateKind::bernoulli,
-                                                    .baseline = {.learned = false}});
+      options.recipe.multiplier = {.initial = multiplier, .rate = 1e-9};
+      options.recipe.warm_up = 0;
+      const auto explainer = make_explainer(
+          task_,
+          {.probe = per_sample ? free_logits({.initial = 0.0}) : mlp_probe({.initial_bias = 0.0}),
+           .gate = std::make_shared<Bernoulli>(),
+           .baseline = {.learned = false}});
       return run(*explainer, options).history.back().depths[1].keep;
     };
     EXPECT_LT(keep_at_the_end(1e-6), 0.3) << per_sample;
@@ -223,11 +222,11 @@ TEST(ReinforceTest, DrawnGatesGiveTheEnumeratedGradient) {
   const Recording recording = model.record(batch.inputs);
   const Explainer explainer(model,
                             {.sites = {"state"},
-                             .per_sample = true,
-                             .gate_kind = GateKind::bernoulli,
+                             .probe = free_logits(),
+                             .gate = std::make_shared<Bernoulli>(),
                              .baseline = {.start = BaselineOptions::Start::zero}},
                             recording, batch, {1, kPositions}, make_generator(0));
-  at::Tensor logits = explainer.named_parameters()["probe0.logits"];
+  at::Tensor logits = explainer.probe(0).parameters().at(0);
   {
     at::NoGradGuard no_grad;
     logits.copy_(at::linspace(-1.5, 2.0, kPositions).unsqueeze(0));
@@ -261,13 +260,7 @@ TEST(ReinforceTest, DrawnGatesGiveTheEnumeratedGradient) {
 }
 
 TEST_F(TrainerTest, TheReferencesRecipeRuns) {
-  TrainerOptions options = TrainerOptions::reference();
-  EXPECT_EQ(options.schedule, Schedule::random);
-  EXPECT_EQ(options.optimiser, TrainerOptions::Optimiser::rmsprop);
-  ASSERT_TRUE(options.lookahead.has_value());
-  EXPECT_EQ(options.lookahead->k, 6);
-  EXPECT_EQ(options.gate_rate, 3e-4);
-  options.steps = 13;
+  TrainerOptions options{.epsilon = 0.05, .steps = 13, .recipe = recipe::reference()};
   options.batches.batch_size = 16;
   const auto explainer = make_explainer(task_);
   const auto before = parameters_of(*explainer);
@@ -279,14 +272,14 @@ TEST_F(TrainerTest, TheReferencesRecipeRuns) {
 
 TEST_F(TrainerTest, SameSeedSameBits) {
   const auto reinforced = [&](uint64_t seed) {
-    return trained(training_options(12, seed), {.gate_kind = GateKind::bernoulli});
+    return trained(training_options(12, seed), {.gate = std::make_shared<Bernoulli>()});
   };
   EXPECT_TRUE(same_bits(reinforced(1), reinforced(1)));
   EXPECT_FALSE(same_bits(reinforced(1), reinforced(2)));
-  for (const Schedule schedule : {Schedule::all, Schedule::random}) {
+  for (const Schedule& schedule : {Schedule(schedule::all), Schedule(schedule::random)}) {
     const auto of_seed = [&](uint64_t seed) {
       TrainerOptions options = training_options(12, seed);
-      options.schedule = schedule;
+      options.recipe.schedule = schedule;
       return trained(options);
     };
     EXPECT_TRUE(same_bits(of_seed(1), of_seed(1)));
@@ -303,12 +296,12 @@ TEST_F(TrainerTest, ForgottenRecordingsAreMadeAnewToTheSameBits) {
 
 TEST_F(TrainerTest, LookaheadPullsThePartsBack) {
   TrainerOptions options = training_options(12);
-  options.validate_every = 12;
+  options.recipe.validate_every = 12;
   const auto plain = trained(options);
-  options.lookahead = LookaheadOptions{.k = 13, .alpha = 0.5};
+  options.recipe.lookahead = LookaheadOptions{.k = 13, .alpha = 0.5};
   EXPECT_TRUE(same_bits(trained(options), plain)) << "13 steps have not passed";
   // At the twelfth step the slow weights, still where they began, are followed a thousandth.
-  options.lookahead = LookaheadOptions{.k = 12, .alpha = 1e-3};
+  options.recipe.lookahead = LookaheadOptions{.k = 12, .alpha = 1e-3};
   const auto pulled = trained(options), start = parameters_of(*make_explainer(task_));
   for (const auto& [name, value] : pulled) {
     if (name.starts_with("baseline")) continue;  // warmed up after the slow weights were taken
@@ -394,7 +387,7 @@ TEST_F(TrainerTest, RefusesBadDivergences) {
   const auto with = [&](Divergence divergence, int64_t warm_up, ExplainerOptions options = {}) {
     return [=, this] {
       TrainerOptions trainer = training_options();
-      trainer.warm_up = warm_up;
+      trainer.recipe.warm_up = warm_up;
       trainer.divergence = divergence;
       const auto explainer = make_explainer(task_, options);
       run(*explainer, trainer);
@@ -436,10 +429,49 @@ TEST_F(TrainerTest, RefusesBadDivergences) {
   });
 }
 
+TEST_F(TrainerTest, RefusesPartsThatGiveOtherThanTheyShould) {
+  const auto with = [&](const std::function<void(Recipe&)>& change,
+                        ExplainerOptions explainer = {}) {
+    return [=, this] {
+      TrainerOptions options = training_options();
+      change(options.recipe);
+      const auto fresh = make_explainer(task_, explainer);
+      run(*fresh, options);
+    };
+  };
+  const auto depths = [&](std::vector<int64_t> all) {
+    return with([all](Recipe& recipe) {
+      recipe.schedule = [all](const ScheduleStep&, const at::Generator&) { return all; };
+    });
+  };
+  class Sum : public Probe {
+   public:
+    at::Tensor logits(const ProbeStates& states, const Dropout&) override {
+      return states.features.sum();
+    }
+  };
+  const ProbeFactory scalar{
+      .make = [](const ProbeInput&, const at::Generator&) { return std::make_shared<Sum>(); }};
+  EXPECT_NO_THROW(depths({1, 0})());
+  expect_refused({
+      {"no depth", depths({}), "depths has to be at least one"},
+      {"no such depth", depths({2}), "depth has to be in 0..1, but got 2"},
+      {"a depth twice", depths({1, 1}), "depths has to be each once, but got 1, 1"},
+      {"a penalty per row", with([](Recipe& recipe) {
+         recipe.penalty = [](const at::Tensor& log_keep, const at::Tensor&) {
+           return log_keep.mean(1);
+         };
+       }),
+       "penalty(log_keep, mask) has to be of shape (), but got (16)"},
+      {"a probe of one logit", with([](Recipe&) {}, {.probe = scalar}),
+       "logits of the probe at 'low' has to be of shape"},
+  });
+}
+
 TEST_F(TrainerTest, WhatIsThereWhenStoppedWasValidated) {
   for (const Masking masking : {Masking::hidden, Masking::input}) {
     TrainerOptions options = training_options(100);
-    options.validate_every = 50;
+    options.recipe.validate_every = 50;
     const auto explainer = make_explainer(task_, {.masking = masking});
     const Callback stop = [](const Progress& now) {
       return now.phase == Progress::Phase::train && now.step == 7 ? Action::stop : Action::proceed;
@@ -459,23 +491,21 @@ TEST_F(TrainerTest, WhatIsThereWhenStoppedWasValidated) {
   }
 }
 
-using Criterion = TrainerOptions::Criterion;
-
 // How far an evaluation is from D <= eps, and how much it keeps.
-std::pair<double, double> score(const DepthEvaluation& depth, Criterion criterion, double epsilon) {
+std::pair<double, double> score(const DepthEvaluation& depth, Selection selection, double epsilon) {
   const double expected = std::max(depth.divergence - epsilon, 0.0);
   const double hard = std::max(depth.hard_divergence - epsilon, 0.0);
-  if (criterion == Criterion::expected) return {expected, depth.keep};
-  if (criterion == Criterion::hard) return {hard, depth.hard_keep};
+  if (selection == Selection::expected) return {expected, depth.keep};
+  if (selection == Selection::hard) return {hard, depth.hard_keep};
   return {std::max(expected, hard), depth.keep + depth.hard_keep};
 }
 
 TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
   bool steps_differ = false, not_the_last = false;
-  for (const Criterion criterion : {Criterion::expected, Criterion::hard, Criterion::both}) {
+  for (const Selection selection : {Selection::expected, Selection::hard, Selection::both}) {
     TrainerOptions options = training_options(60);
-    options.validate_every = 1;  // fine enough for the depths' best steps to differ
-    options.criterion = criterion;
+    options.recipe.validate_every = 1;  // fine enough for the depths' best steps to differ
+    options.recipe.selection = selection;
     const auto explainer = make_explainer(task_);
     std::map<int64_t, std::vector<DepthEvaluation>> validations;
     const Callback note = [&](const Progress& now) {
@@ -491,10 +521,10 @@ TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
       EXPECT_EQ(best.site, explainer->sites()[depth]);
       expect_same(best.validation, now[depth]);
       expect_same(best.validation, validations.at(best.step)[depth]);
-      const auto mine = score(best.validation, criterion, options.epsilon);
+      const auto mine = score(best.validation, selection, options.epsilon);
       EXPECT_EQ(best.feasible, mine.first == 0);
       for (const auto& [step, evaluation] : validations) {
-        EXPECT_LE(mine, score(evaluation[depth], criterion, options.epsilon)) << "step " << step;
+        EXPECT_LE(mine, score(evaluation[depth], selection, options.epsilon)) << "step " << step;
       }
       not_the_last |= best.step != options.steps;
     }
@@ -507,9 +537,9 @@ TEST_F(TrainerTest, EndsWithTheBestParametersOfEachDepth) {
 TEST_F(TrainerTest, ExpectedGatesTakeTurnsWithSamples) {
   TrainerOptions options = training_options(6);
   const auto sampled = trained(options);
-  options.expected_every = 7;
+  options.recipe.expected_every = 7;
   EXPECT_TRUE(same_bits(trained(options), sampled)) << "the seventh step was not made";
-  options.expected_every = 6;
+  options.recipe.expected_every = 6;
   EXPECT_FALSE(same_bits(trained(options), sampled));
 }
 
@@ -610,24 +640,33 @@ TEST_F(TrainerTest, RefusesBadOptions) {
       {"epsilon infinite", with([](O& o) { o.epsilon = INFINITY; }), "epsilon has to be > 0"},
       {"divergence", with([](O& o) { o.divergence = nullptr; }), "divergence has to be a function"},
       {"steps", with([](O& o) { o.steps = 0; }), "steps has to be >= 1, but got 0"},
-      {"warm-up", with([](O& o) { o.warm_up = -1; }), "warm_up has to be >= 0, but got -1"},
-      {"warm-up rate", with([](O& o) { o.warm_up_rate = 0; }), "warm_up_rate has to be > 0"},
-      {"gate rate", with([](O& o) { o.gate_rate = NAN; }), "gate_rate has to be > 0, but got nan"},
-      {"baseline rate", with([](O& o) { o.baseline_rate = -1; }), "baseline_rate has to be > 0"},
-      {"beta2 1", with([](O& o) { o.beta2 = 1; }), "beta2 has to be in (0, 1), but got 1"},
-      {"beta2 NaN", with([](O& o) { o.beta2 = NAN; }), "beta2 has to be in (0, 1), but got nan"},
-      {"final rate", with([](O& o) { o.final_rate = 0; }), "final_rate has to be in (0, 1]"},
-      {"validation", with([](O& o) { o.validate_every = 0; }), "validate_every has to be >= 1"},
-      {"expected", with([](O& o) { o.expected_every = -1; }), "expected_every has to be >= 0"},
-      {"dropout 1", with([](O& o) { o.dropout = 1; }), "dropout has to be in [0, 1), but got 1"},
-      {"dropout NaN", with([](O& o) { o.dropout = NAN; }), "dropout has to be in [0, 1)"},
+      {"warm-up", with([](O& o) { o.recipe.warm_up = -1; }), "warm_up has to be >= 0, but got -1"},
+      {"warm-up rate", with([](O& o) { o.recipe.warm_up_rate = 0; }), "warm_up_rate has to be > 0"},
+      {"gate rate", with([](O& o) { o.recipe.gate_rate = NAN; }),
+       "gate_rate has to be > 0, but got nan"},
+      {"baseline rate", with([](O& o) { o.recipe.baseline_rate = -1; }),
+       "baseline_rate has to be > 0"},
+      {"final rate", with([](O& o) { o.recipe.final_rate = 0; }), "final_rate has to be in (0, 1]"},
+      {"validation", with([](O& o) { o.recipe.validate_every = 0; }),
+       "validate_every has to be >= 1"},
+      {"expected", with([](O& o) { o.recipe.expected_every = -1; }),
+       "expected_every has to be >= 0"},
+      {"dropout 1", with([](O& o) { o.recipe.dropout = 1; }),
+       "dropout has to be in [0, 1), but got 1"},
+      {"dropout NaN", with([](O& o) { o.recipe.dropout = NAN; }), "dropout has to be in [0, 1)"},
       {"batch size", with([](O& o) { o.batches.batch_size = 0; }), "batch_size has to be >= 1"},
       {"cache", with([](O& o) { o.batches.cache_bytes = -1; }), "cache_bytes has to be >= 0"},
-      {"penalty", with([](O& o) { o.penalty.scale = 0; }), "penalty.scale has to be > 0"},
-      {"control", with([](O& o) { o.control.decay = 2; }), "control.decay has to be in [0, 1]"},
-      {"multiplier", with([](O& o) { o.multiplier.rate = 0; }), "rate has to be > 0"},
-      {"lookahead k", with([](O& o) { o.lookahead = LookaheadOptions{.k = 0}; }), "k has to be"},
-      {"lookahead alpha", with([](O& o) { o.lookahead = LookaheadOptions{.alpha = 2}; }),
+      {"penalty", with([](O& o) { o.recipe.penalty = nullptr; }), "penalty has to be a function"},
+      {"schedule", with([](O& o) { o.recipe.schedule = nullptr; }),
+       "schedule has to be a function"},
+      {"optimiser", with([](O& o) { o.recipe.optimiser = nullptr; }),
+       "optimiser has to be a function"},
+      {"control", with([](O& o) { o.recipe.control.decay = 2; }),
+       "control.decay has to be in [0, 1]"},
+      {"multiplier", with([](O& o) { o.recipe.multiplier.rate = 0; }), "rate has to be > 0"},
+      {"lookahead k", with([](O& o) { o.recipe.lookahead = LookaheadOptions{.k = 0}; }),
+       "k has to be"},
+      {"lookahead alpha", with([](O& o) { o.recipe.lookahead = LookaheadOptions{.alpha = 2}; }),
        "alpha has to be in (0, 1], but got 2"},
   });
 }

@@ -1,6 +1,11 @@
 #pragma once
 /// \file
-/// What a model and its explainer are given at once.
+/// What a model and its explainer are given at once: the model's inputs, and which of their
+/// positions are to be explained.
+///
+///     Batch batch{{tokens}, tokens.ne(padding), at::arange(tokens.size(0))};
+///     batch.validate();
+///     const Attribution attribution = method.attribute(batch.to(model.device()));
 
 #include <ATen/core/Tensor.h>
 
@@ -15,12 +20,13 @@ using Inputs = std::vector<at::Tensor>;
 /// A batch of B examples with P positions each.
 struct Batch {
   Inputs inputs;    ///< what the model reads
-  at::Tensor mask;  ///< (B, P) bool: the positions to be explained; false: padding, or always kept
-  at::Tensor examples;  ///< (B) int64: each example's number in its data set
-  at::Tensor labels;    ///< (B), optional: what the examples are known to be
+  at::Tensor mask;  ///< (B, P) bool: true where a position is to be explained; false for padding
+                    ///< and for positions that are always kept
+  at::Tensor examples;  ///< (B) int64, optional: each example's index in its data set
+  at::Tensor labels;    ///< (B, ...), optional: the examples' true labels
 
-  /// (B, P) int64, optional: positions with the same number >= 0 share one gate (sub-words of a
-  /// word, pixels of a region); -1: no gate. Numbers run from 0 in each row.
+  /// (B, P) int64, optional: positions of one group share one gate (sub-words of a word, pixels of
+  /// a region). Groups are numbered from 0 in each row; -1: the position has no gate.
   at::Tensor groups = {};
 
   int64_t size() const { return mask.defined() ? mask.size(0) : 0; }
@@ -28,10 +34,10 @@ struct Batch {
   /// The same batch with every tensor on `device`.
   Batch to(c10::Device device) const;
 
-  /// Examples begin .. begin + size - 1; views.
+  /// Rows begin .. begin + size - 1, as views.
   Batch narrow(int64_t begin, int64_t size) const;
 
-  /// Throws ArgumentError for an empty batch, an empty sequence, a row without a position to
+  /// Throws ArgumentError for an empty batch, an empty sequence, a row that has no position to
   /// explain, or tensors that disagree in shape or dtype.
   void validate() const;
 };

@@ -1,16 +1,26 @@
 #pragma once
 /// \file
-/// Data sets: numbered examples that come as batches.
+/// Data sets: examples 0..N-1 that come as batches. Explainers, metrics and training read a model's
+/// inputs only through this.
+///
+///     const PaddedDataset data({{tokens, /*is_sequence=*/true}}, lengths, labels);
+///     const Batch batch = data.batch({4, 0, 2});             // padded to the longest of the three
+///     const Subset first(borrowed(data), iota(100));         // a data set again
+///
+/// Data sets live on the CPU. Whoever runs a model moves each batch to the model's device:
+/// data.batch(examples).to(model.device()).
 
 #include <ATen/core/Generator.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "diffmask/data/batch.hpp"
 
 namespace diffmask {
 
+/// To add a kind of data, implement these three.
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -18,26 +28,33 @@ class Dataset {
   /// Number of examples, N.
   virtual int64_t size() const = 0;
 
-  /// Number of positions of an example; batches of like lengths waste little on padding.
+  /// Number of positions of an example.
   virtual int64_t length(int64_t example) const = 0;
 
-  /// The examples of these numbers, padded to the longest.
+  /// These examples, padded to the longest of them.
   virtual Batch batch(const std::vector<int64_t>& examples) const = 0;
 
-  /// The most positions an example has.
+  /// The largest number of positions of any example.
   int64_t longest() const;
 };
+
+/// A pointer to `data` that does not own it, for a scope that `data` outlives. With it, what keeps
+/// a shared pointer can read a data set that lives on the stack.
+std::shared_ptr<const Dataset> borrowed(const Dataset& data);
+std::shared_ptr<const Dataset> borrowed(const Dataset&& data) =
+    delete;  // it would not outlive this
 
 /// Sequences kept in memory as tensors padded to one length.
 class PaddedDataset : public Dataset {
  public:
   struct Column {
     at::Tensor values;         ///< (N, ...), or (N, T, ...) for a sequence
-    bool is_sequence = false;  ///< cut to the longest example of a batch in dimension 1
+    bool is_sequence = false;  ///< whether dimension 1 is cut to the longest example of a batch
   };
 
-  /// The model's inputs are the columns in order, then, if asked for, the mask (B, T).
-  /// Shape: lengths (N) int64 >= 1; labels (N), optional.
+  /// The model's inputs are the columns in order, followed by the mask (B, T) if `mask_is_input`.
+  /// ArgumentError for tensors that disagree in size or are not on the CPU.
+  /// Shape: lengths (N) int64, each >= 1; labels (N), optional.
   PaddedDataset(std::vector<Column> columns, at::Tensor lengths, at::Tensor labels = {},
                 bool mask_is_input = true);
 
@@ -54,32 +71,46 @@ class PaddedDataset : public Dataset {
   bool mask_is_input_;
 };
 
-/// Some examples of another data set, numbered anew from 0. Keeps a reference to it.
+/// Some examples of another data set, renumbered from 0 in the order given.
 class Subset : public Dataset {
  public:
-  /// ArgumentError where a number is not one of the data set's, or there is none.
-  Subset(const Dataset& data, std::vector<int64_t> examples);
+  /// ArgumentError if `examples` is empty or holds an index that is not in `data`.
+  Subset(std::shared_ptr<const Dataset> data, std::vector<int64_t> examples);
 
   int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
-  int64_t length(int64_t example) const override { return data_.length(examples_.at(example)); }
+  int64_t length(int64_t example) const override { return data_->length(examples_.at(example)); }
   Batch batch(const std::vector<int64_t>& examples) const override;
 
  private:
-  const Dataset& data_;
+  std::shared_ptr<const Dataset> data_;
   std::vector<int64_t> examples_;
 };
 
-/// The numbers 0..size-1.
+/// The indices 0..size-1.
 std::vector<int64_t> iota(int64_t size);
 
-/// The numbers 0..size-1 in a random order.
+/// The indices 0..size-1 in random order.
 std::vector<int64_t> shuffled(int64_t size, at::Generator generator);
 
-/// `order` cut into batches, the last one maybe smaller.
+/// All examples, from the shortest to the longest; those of one length in their order.
+std::vector<int64_t> by_length(const Dataset& data);
+
+/// `order` cut into batches of `batch_size` >= 1; the last one may be smaller.
 std::vector<std::vector<int64_t>> batches_of(const std::vector<int64_t>& order, int64_t batch_size);
 
-/// All examples in batches of like lengths, which waste little on padding; the same batches each
-/// time.
+/// `order`, of N examples, cut into n = ceil(N / batch_size) batches whose sizes differ by at most
+/// one: batch i is order[i N / n .. (i + 1) N / n). For batches that are cut once and then drawn
+/// equally often: with `batches_of`, 65 examples in batches of 64 would leave one example alone in
+/// a batch that gets half of all draws.
+std::vector<std::vector<int64_t>> even_batches(const std::vector<int64_t>& order,
+                                               int64_t batch_size);
+
+/// All examples in batches of similar lengths, which need little padding; the same batches each
+/// time: batches_of(by_length(data), batch_size).
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size);
+
+/// One batch to stand for the data, e.g. to choose sizes or starting values by: of the n batches of
+/// `length_batches`, the one of middling length, batch n / 2.
+std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size);
 
 }  // namespace diffmask

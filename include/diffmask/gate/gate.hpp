@@ -4,12 +4,20 @@
 ///
 ///     z ~ q(z | logit),   E[z | logit],   log P(z != 0 | logit)
 ///
-/// All functions work elementwise on tensors of any shape.
+/// The mask that an explainer puts on a state is made of these. A gate of one's own is a class with
+/// three functions, handed over as ExplainerOptions::gate:
+///
+///     DiffMask method(model, {.gate = std::make_shared<MyGate>()});
+///
+/// All functions work elementwise on tensors of any shape, and give that shape.
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
-#include <optional>
+#include <functional>
+#include <memory>
+
+#include "diffmask/core/part.hpp"
 
 namespace diffmask {
 
@@ -31,6 +39,12 @@ class Gate {
   virtual at::Tensor log_prob(const at::Tensor& /*z*/, const at::Tensor& /*logits*/) const {
     return {};
   }
+
+  /// Its name and options, by which an explainer file has it made again; none: it cannot be saved.
+  virtual Part part() const { return {}; }
 };
+
+/// Makes a gate from what a file says of it.
+using GateFactory = std::function<std::shared_ptr<const Gate>(const Part& part)>;
 
 }  // namespace diffmask

@@ -12,10 +12,20 @@
 ///
 /// The closed forms are templates, for double and at::Tensor alike.
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/log1p.h>
 #include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/sigmoid.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <utility>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/quadrature.hpp"
 
 #include "diffmask/gate/gate.hpp"
 
@@ -29,7 +39,21 @@ struct HardConcreteOptions {
   bool straight_through =
       false;  ///< forward 1[z > 0.5], backward as z (GraphMask, Schlichtkrull et al. 2021)
 
-  void validate() const;
+  void validate() const {
+    require(std::isfinite(tau) && tau > 0, "tau", "> 0", tau);
+    require(std::isfinite(lower) && lower < 0, "lower", "< 0", lower);
+    require(std::isfinite(upper) && upper >= 1, "upper", ">= 1", upper);
+    require(std::isfinite(location_bias), "location_bias", "finite", location_bias);
+  }
+
+  template <typename Visit>
+  void visit(Visit visit) {
+    visit("tau", tau);
+    visit("lower", lower);
+    visit("upper", upper);
+    visit("location_bias", location_bias);
+    visit("straight_through", straight_through);
+  }
 };
 
 namespace hard_concrete {
@@ -73,17 +97,53 @@ Scalar p_one(const HardConcreteOptions& o, const Scalar& logit) {
 ///     E[z] = (r - l) * integral of sigmoid(logit - tau t) sigmoid'(t) dt  between z = 0 and z = 1,
 /// and 64 Gauss-Legendre points give it to an absolute error under 1e-7 (tested against a million
 /// points).
-double mean(const HardConcreteOptions& o, double logit);
-at::Tensor mean(const HardConcreteOptions& o, const at::Tensor& logit);
+template <typename Scalar>
+Scalar mean(const HardConcreteOptions& o, const Scalar& logit) {
+  static const auto rule = gauss_legendre(64);
+  // sigmoid'(t) is under 1e-9 beyond |t| = 21: what is cut off there does not show in a float.
+  constexpr double kReach = 21.0;
+  const double from = std::max(stretched_logit(o, 0.0), -kReach);
+  const double to = std::min(o.upper > 1.0 ? stretched_logit(o, 1.0) : kReach, kReach);
+  Scalar sum = logit * 0.0;
+  for (size_t i = 0; i < rule.first.size(); ++i) {
+    const double t = from + (to - from) * rule.first[i];
+    const double slope = sigmoid(t) * sigmoid(-t);
+    sum = sum + sigmoid(logit + (o.location_bias - o.tau * t)) *
+                    (rule.second[i] * (to - from) * (o.upper - o.lower) * slope);
+  }
+  return sum;
+}
 
 }  // namespace hard_concrete
 
 class HardConcrete : public Gate {
  public:
-  explicit HardConcrete(HardConcreteOptions options = {});
-  at::Tensor sample(const at::Tensor& logits, at::Generator generator) const override;
-  at::Tensor mean(const at::Tensor& logits) const override;
-  at::Tensor log_expected_l0(const at::Tensor& logits) const override;
+  explicit HardConcrete(HardConcreteOptions options = {}) : options_(options) {
+    options_.validate();
+  }
+
+  at::Tensor sample(const at::Tensor& logits, at::Generator generator) const override {
+    // Away from 0 and 1 by a float's resolution, so that both logs are finite.
+    const at::Tensor u =
+        at::rand(logits.sizes(), std::move(generator), logits.options().requires_grad(false))
+            .clamp(1e-7, 1.0 - 1e-7);
+    const at::Tensor s =
+        at::sigmoid((at::log(u) - at::log1p(-u) + logits + options_.location_bias) / options_.tau);
+    const at::Tensor z = (s * (options_.upper - options_.lower) + options_.lower).clamp(0.0, 1.0);
+    if (!options_.straight_through) return z;
+    return z + (z.gt(0.5).to(z.scalar_type()) - z).detach();
+  }
+
+  at::Tensor mean(const at::Tensor& logits) const override {
+    return hard_concrete::mean(options_, logits);
+  }
+
+  at::Tensor log_expected_l0(const at::Tensor& logits) const override {
+    return hard_concrete::log_expected_l0(options_, logits);
+  }
+
+  Part part() const override { return part_of("hard_concrete", options_); }
+
   const HardConcreteOptions& options() const { return options_; }
 
  private:

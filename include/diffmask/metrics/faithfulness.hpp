@@ -30,26 +30,15 @@
 
 namespace diffmask {
 
-/// log p of the class that the original output predicts; a single logit, (B) or (B, 1), is of two
-/// classes. Shape: outputs (B, C) -> (B).
-at::Tensor predicted_log_probability(const at::Tensor& output, const at::Tensor& original);
-
-/// Its logit; of a single logit y, y where the original one is above 0, else -y. A target for
-/// methods, too, which then say what speaks for the prediction, whichever it is.
-at::Tensor predicted_logit(const at::Tensor& output, const at::Tensor& original);
-
-/// KL(original || masked) over classes; of a single logit between Bernoulli distributions.
-at::Tensor class_divergence(const at::Tensor& original, const at::Tensor& masked);
-
 struct FaithfulnessOptions {
   std::string site;
   Positions positions = {};
   Fill fill = fill::zero;  ///< drawn once a batch, so that all methods are measured by one
-  std::vector<double> bins = {0.01, 0.05, 0.1, 0.2, 0.5};  ///< in (0, 1] (DeYoung et al. 2020)
-  int64_t steps = 10;                                      ///< intervals of curves, >= 1
-  Target log_probability = predicted_log_probability;      ///< log p
-  Target target = predicted_logit;                         ///< y, of infidelity
-  Divergence divergence = class_divergence;                ///< D
+  std::vector<double> bins = {0.01, 0.05, 0.1, 0.2, 0.5};      ///< in (0, 1] (DeYoung et al. 2020)
+  int64_t steps = 10;                                          ///< intervals of curves, >= 1
+  Target log_probability = target::predicted_log_probability;  ///< log p
+  Target target = target::predicted_logit;                     ///< y, of infidelity
+  Divergence divergence = divergence::classes;                 ///< D
   Criterion criterion = same_prediction;
   PassOptions passes = {};
 

@@ -27,7 +27,7 @@ struct MaskScore {
 };
 
 /// The mask z of a batch. Shape: (B, P), in [0, 1].
-using Masks = std::function<at::Tensor(const RecordedBatches::Item&)>;
+using Masks = std::function<at::Tensor(const RecordedBatch&)>;
 
 MaskScore score_masks(const FrozenModel& model, const Explainer& explainer, int64_t depth,
                       RecordedBatches& data, double epsilon, int64_t classes, const Masks& masks);

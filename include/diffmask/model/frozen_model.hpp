@@ -6,14 +6,19 @@
 ///     resume(recording, site, state)  ->  f with that state in place of h;
 ///                                         only what depends on it runs
 ///
-/// so that resume(r, s, r.state(s)) == r.output() for every site s (up to rounding where a model
-/// has a shorter way to its output, as Stage::finish is). A recording is a value: there are no
-/// hooks and no global state, so many threads may record and resume one model at once. The model is
-/// never changed: parameters, buffers and flags are the same bits before and after, also when an
-/// exception passes.
+///     const Recording recording = model.record({words, mask}, {"encoder.3"});
+///     const at::Tensor h = recording.state("encoder.3");
+///     const at::Tensor without = model.resume(recording, "encoder.3", at::zeros_like(h));
+///
+/// resume(r, s, r.state(s)) == r.output() for every site s (up to rounding where a model has a
+/// shorter way to its output, as Stage::finish is). A recording is a value: there are no hooks and
+/// no global state, so many threads may record and resume one model at once. The model is never
+/// changed: parameters, buffers and flags are the same bits before and after, also when an
+/// exception is thrown.
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,6 +30,7 @@
 namespace diffmask {
 
 class FrozenModel;
+class Program;
 
 /// One original pass of a model, from which any number of passes resume.
 class Recording {
@@ -39,7 +45,7 @@ class Recording {
 
  private:
   friend class FrozenModel;
-  const FrozenModel* model_ = nullptr;
+  uint64_t model_ = 0;  // FrozenModel::id_ of the model that was recorded; 0: none
   at::Tensor output_;
   Inputs inputs_;
   std::map<std::string, at::Tensor> states_;
@@ -68,7 +74,7 @@ class FrozenModel {
   /// The site of this name; ArgumentError, with the nearest names, where there is none.
   const Site& site(const std::string& name) const;
 
-  /// Runs the model once without a graph and keeps the states at `sites`; none named: at all.
+  /// Runs the model once without a graph and keeps the states at `sites`; if empty, at all sites.
   Recording record(const Inputs& inputs, const std::vector<std::string>& sites = {}) const;
 
   /// Runs what depends on the site, with `state` in place of what was there. Gradients flow to
@@ -82,11 +88,17 @@ class FrozenModel {
 
   /// The recording of inputs[rows], rows of the batch in any number and order, so that many
   /// variants of one example are resumed in one pass. Output and states (of `sites`, which were
-  /// recorded) are selected, not computed; what else later steps need is computed from these and
+  /// recorded) are selected, not computed; what else later passes need is computed from these and
   /// the inputs. The examples of a batch have to be independent of one another. Shape: rows (N)
   /// int64, N >= 1.
   Recording select_rows(const Recording& recording, const at::Tensor& rows,
                         const std::vector<std::string>& sites) const;
+
+  /// This model as a list of operator calls, for methods that go through it operator by operator
+  /// (DeepLIFT, LRP); valid for `inputs`, and for others where the model takes the same path on
+  /// them. Its sites bear the names of this model's, its inputs are this model's. ArgumentError
+  /// unless overridden: a model that holds a NativeModel or a Program can give that one's.
+  virtual std::shared_ptr<const Program> program(const Inputs& inputs) const;
 
   /// The model's parameters and buffers by name.
   virtual std::map<std::string, at::Tensor> tensors() const = 0;
@@ -99,31 +111,47 @@ class FrozenModel {
   std::string fingerprint() const;
 
  protected:
-  FrozenModel() = default;
+  FrozenModel();
 
   /// What one pass of the model works on.
   struct Pass {
-    const Inputs& inputs;
-    Tap& tap;
-    bool resumed;             ///< whether states are replaced
-    std::vector<Site> sites;  ///< to be recorded, or replaced; in execution order
-    /// What an original pass leaves for those that resume. A model that leaves some is asked for it
-    /// by `only_memory`, too.
+    const Inputs& inputs;     ///< x
+    Tap& tap;                 ///< takes a state, gives the one to run on with
+    std::vector<Site> sites;  ///< S, in execution order
+    /// M, of the model's own making: what an original pass leaves to those that resume. Null where
+    /// a model leaves nothing.
     std::shared_ptr<const void> memory = nullptr;
-    bool only_memory = false;  ///< no output is computed; the tap gives the states of all `sites`
   };
 
-  /// f(x), handing the state at each of the pass's sites to its tap in execution order and running
-  /// on with what that gives back (it may be handed others too). In a resumed pass the sites before
-  /// the first do not matter: what runs before may be skipped (the tap is then handed an undefined
-  /// state) or run without a graph.
+  /// The one function that each kind of model has to write: f(x), with every state in S handed to
+  /// the tap in execution order, and what that gives back in its place.
+  ///
+  ///     y = f(x),  h_s <- tap(s, h_s)  for each s in S;  M <- what resume_from needs beside x
+  ///
+  /// Other sites may be handed to the tap as well, which gives them back as they are.
   virtual at::Tensor run(Pass& pass) const = 0;
+
+  /// Where every h_s of S is replaced. The tap knows the states: it is handed h_s or, where that
+  /// was skipped, an undefined tensor.
+  ///
+  ///     y = f(x | h_s := tap(s, h_s) for s in S),  M as `run` left it for x
+  ///
+  /// What S does not change may be skipped, or run without a graph. Unless overridden: `run`.
+  virtual at::Tensor resume_from(Pass& pass) const;
+
+  /// What `run` would leave for x, with no output computed and S known: tap(s, undefined) gives
+  /// h_s. Only called where `run` left something. Unless overridden: nothing.
+  ///
+  ///     M <- M(x | h_s = tap(s, undefined) for s in S)
+  virtual void carry(Pass& pass) const;
 
   std::vector<Site> sites_;
 
  private:
   std::vector<Site> in_order(const std::vector<std::string>& names) const;
-  void check_owned(const Recording& recording) const;
+  void check_recorded_here(const Recording& recording) const;
+
+  const uint64_t id_;  // no other model of this process has or had it, so recordings can't dangle
 };
 
 }  // namespace diffmask

@@ -3,12 +3,27 @@
 /// Divergences D(original || masked), in nats, one a row.
 ///
 /// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers
-/// >= 0 that is 0 where they agree. Any function of this type will do; these are the usual ones.
-/// The constraint is on the mean over the batch.
+/// >= 0 that is 0 where they agree. The constraint is on its mean over the batch. Any function of
+/// this type will do; these are the usual ones:
+///
+///     method.fit(data, {.epsilon = 0.1, .divergence = divergence::bernoulli});
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/sigmoid.h>
+#include <fmt/format.h>
 
+#include <cmath>
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/objective/outputs.hpp"
 
 namespace diffmask {
 
@@ -16,29 +31,97 @@ using Divergence = std::function<at::Tensor(const at::Tensor& original, const at
 
 namespace divergence {
 
+/// Both outputs have this many dimensions and one shape; else ArgumentError.
+inline void check_pair(const at::Tensor& original, const at::Tensor& masked, int64_t dim) {
+  require(original.dim() == dim, "original", fmt::format("of {} dimensions", dim),
+          shape_string(original.sizes()));
+  check_shape("masked", masked, original.sizes());
+}
+
+/// sum_c p_c (log p_c - log q_c) over a dimension. A class that p does not allow at all counts
+/// nothing, where 0 * (-inf) would make the row, or its gradient, NaN.
+inline at::Tensor kl(const at::Tensor& log_p, const at::Tensor& log_q, int64_t dim) {
+  const at::Tensor impossible = log_p.eq(-INFINITY);
+  return (log_p.exp() * (log_p - log_q).masked_fill(impossible, 0)).sum(dim);
+}
+
 /// KL(p || q) = sum_c p_c (log p_c - log q_c), p = softmax(y), q = softmax(y').
 /// Shape: outputs (B, C) -> (B). Classes at -inf in both outputs are left out.
-at::Tensor categorical(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor categorical(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 2);
+  return kl(at::log_softmax(original, 1), at::log_softmax(masked, 1), 1);
+}
 
 /// KL(q || p), the reverse, which punishes mass where the original has none.
-at::Tensor reverse_categorical(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor reverse_categorical(const at::Tensor& original, const at::Tensor& masked) {
+  return categorical(masked, original);
+}
 
 /// Jensen-Shannon: (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2; at most log 2.
-at::Tensor jensen_shannon(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor jensen_shannon(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 2);
+  const at::Tensor log_p = at::log_softmax(original, 1), log_q = at::log_softmax(masked, 1);
+  // The floor gives classes at -inf a finite log, whose gradient is 0; it is far under any real m.
+  const at::Tensor log_m = ((log_p.exp() + log_q.exp()) / 2).clamp_min(1e-30).log();
+  return (kl(log_p, log_m, 1) + kl(log_q, log_m, 1)) / 2;
+}
 
 /// KL between Bernoulli distributions with one logit each. Shape: outputs (B) or (B, 1) -> (B).
-at::Tensor bernoulli(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor bernoulli(const at::Tensor& original, const at::Tensor& masked) {
+  check_shape("masked", masked, original.sizes());
+  require(is_single(original), "original", "of shape (B) or (B, 1)",
+          shape_string(original.sizes()));
+  const at::Tensor y = original.flatten(), y_masked = masked.flatten();
+  const at::Tensor p = at::sigmoid(y);
+  return p * (at::log_sigmoid(y) - at::log_sigmoid(y_masked)) +
+         (1 - p) * (at::log_sigmoid(-y) - at::log_sigmoid(-y_masked));
+}
+
+/// `categorical`, where a single logit stands for two classes. Shape: (B), (B, 1) or (B, C).
+inline at::Tensor classes(const at::Tensor& original, const at::Tensor& masked) {
+  return categorical(as_classes(original), as_classes(masked));
+}
 
 /// KL(start) + KL(end) for span heads. Shape: outputs (B, T, 2), padding at -inf -> (B).
-at::Tensor span(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor span(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 3);
+  require(original.size(2) == 2, "original", "of shape (B, T, 2): start and end",
+          shape_string(original.sizes()));
+  return kl(at::log_softmax(original, 1), at::log_softmax(masked, 1), 1).sum(1);
+}
 
 /// -log q of the class that the original predicts, in nats: what others minimise in place of a
 /// divergence. It is not 0 where the outputs agree. Shape: outputs (B, C); (B) or (B, 1) for one
 /// logit, whose classes are its signs.
-at::Tensor cross_entropy(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor cross_entropy(const at::Tensor& original, const at::Tensor& masked) {
+  if (is_single(original)) {
+    check_shape("masked", masked, original.sizes());
+    const at::Tensor sign = original.flatten().gt(0).to(masked.scalar_type()) * 2 - 1;
+    return -at::log_sigmoid(sign * masked.flatten());
+  }
+  check_pair(original, masked, 2);
+  return -at::log_softmax(masked, 1).gather(1, original.argmax(1, /*keepdim=*/true)).squeeze(1);
+}
 
 /// Mean squared difference, for regression; not in nats. Shape: outputs (B, ...) -> (B).
-at::Tensor squared_error(const at::Tensor& original, const at::Tensor& masked);
+inline at::Tensor squared_error(const at::Tensor& original, const at::Tensor& masked) {
+  check_shape("masked", masked, original.sizes());
+  return (original - masked).square().reshape({original.size(0), -1}).mean(1);
+}
+
+/// All of these by their names.
+inline const std::map<std::string, Divergence>& ready() {
+  static const std::map<std::string, Divergence> all = {
+      {"bernoulli", bernoulli},
+      {"categorical", categorical},
+      {"classes", classes},
+      {"cross_entropy", cross_entropy},
+      {"jensen_shannon", jensen_shannon},
+      {"reverse_categorical", reverse_categorical},
+      {"span", span},
+      {"squared_error", squared_error}};
+  return all;
+}
 
 }  // namespace divergence
 }  // namespace diffmask

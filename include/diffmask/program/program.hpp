@@ -15,6 +15,10 @@
 ///
 /// A value is freed after its last use. A program is immutable, so threads share it. Parameters are
 /// used detached: gradients flow to replaced states alone.
+///
+///     const std::shared_ptr<Program> model = load_program("bert.pt2");
+///     const Recording recording = model->record({words}, model->select("encoder.layer.*"));
+///     fmt::print("{} operator calls, {} sites", model->steps(), model->sites().size());
 
 #include <cstdint>
 #include <map>
@@ -36,10 +40,13 @@ struct ProgramOptions {
 
 class Program : public FrozenModel {
  public:
-  explicit Program(std::unique_ptr<const ProgramGraph> graph);
+  explicit Program(std::shared_ptr<const ProgramGraph> graph);
   ~Program() override;
 
   std::map<std::string, at::Tensor> tensors() const override;
+
+  /// A program of the same steps and sites.
+  std::shared_ptr<const Program> program(const Inputs& inputs) const override;
 
   /// The number of operator calls.
   int64_t steps() const;
@@ -49,9 +56,11 @@ class Program : public FrozenModel {
 
  protected:
   at::Tensor run(Pass& pass) const override;
+  at::Tensor resume_from(Pass& pass) const override;
+  void carry(Pass& pass) const override;
 
  private:
-  std::unique_ptr<const ProgramGraph> graph_;
+  std::shared_ptr<const ProgramGraph> graph_;
 };
 
 }  // namespace diffmask

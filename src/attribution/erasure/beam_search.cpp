@@ -57,10 +57,10 @@ std::vector<std::vector<double>> first_order(const Judge& judge,
 }
 
 // Each set without one of its units: any, or one of the `beam` that cost least.
-std::vector<Candidate> children(const Judge& judge, const BeamSearchOptions& own,
+std::vector<Candidate> children(const Judge& judge, const BeamSearchOptions& settings,
                                 const std::vector<Candidate>& sets) {
   std::vector<std::vector<double>> costs;
-  if (own.rank == Rank::gradient && !sets.empty()) costs = first_order(judge, sets);
+  if (settings.rank == Rank::gradient && !sets.empty()) costs = first_order(judge, sets);
   std::vector<Candidate> result;
   std::set<std::pair<int64_t, UnitSet>> seen;
   for (size_t i = 0; i < sets.size(); ++i) {
@@ -71,7 +71,7 @@ std::vector<Candidate> children(const Judge& judge, const BeamSearchOptions& own
     if (!costs.empty()) {
       std::stable_sort(taken.begin(), taken.end(),
                        [&](int64_t a, int64_t b) { return costs[i][a] < costs[i][b]; });
-      taken.resize(std::min(taken.size(), static_cast<size_t>(own.beam)));
+      taken.resize(std::min(taken.size(), static_cast<size_t>(settings.beam)));
     }
     for (const int64_t unit : taken) {
       Candidate child{sets[i].example, sets[i].keep};
@@ -89,7 +89,7 @@ void BeamSearchOptions::validate() const {
   require(beam >= 1, "beam", ">= 1", beam);
 }
 
-std::vector<Reduced> beam_search(Judge& judge, const BeamSearchOptions& own,
+std::vector<Reduced> beam_search(Judge& judge, const BeamSearchOptions& settings,
                                  const std::vector<bool>& wanted) {
   std::vector<Reduced> results(static_cast<size_t>(judge.examples()));
   std::vector<Candidate> beam;
@@ -100,14 +100,14 @@ std::vector<Reduced> beam_search(Judge& judge, const BeamSearchOptions& own,
   }
   try {
     while (!beam.empty()) {
-      std::vector<Candidate> next = children(judge, own, beam);
+      std::vector<Candidate> next = children(judge, settings, beam);
       judge(next);
       std::stable_sort(next.begin(), next.end(),
                        [](const Candidate& a, const Candidate& b) { return a.value > b.value; });
       std::vector<std::vector<Candidate>> best(results.size());
       for (Candidate& child : next) {
         auto& kept = best[child.example];
-        if (child.holds && kept.size() < static_cast<size_t>(own.beam)) kept.push_back(child);
+        if (child.holds && kept.size() < static_cast<size_t>(settings.beam)) kept.push_back(child);
       }
       beam.clear();
       for (size_t b = 0; b < best.size(); ++b) {
@@ -131,17 +131,17 @@ std::vector<Reduced> beam_search(Judge& judge, const BeamSearchOptions& own,
 }
 
 BeamSearch::BeamSearch(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
-                       BeamSearchOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                       BeamSearchOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
 SiteMethod::Column BeamSearch::explain(const Original& original, int64_t depth) const {
-  Judge judge(original, depth, own_.criterion);
+  Judge judge(original, depth, settings_.criterion);
   std::vector<UnitSet> keep;
   std::vector<std::vector<double>> scores;
   const at::Tensor proven = at::empty({judge.examples()}, at::kBool);
-  for (const Reduced& result : beam_search(judge, own_)) {
+  for (const Reduced& result : beam_search(judge, settings_)) {
     proven[static_cast<int64_t>(keep.size())].fill_(result.proven);
     keep.push_back(result.sets.front().keep);
     scores.emplace_back(keep.back().begin(), keep.back().end());

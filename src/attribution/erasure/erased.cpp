@@ -61,16 +61,6 @@ at::Tensor erased(const SiteMethod::Original& original, int64_t depth, const Uni
   return at::cat(reduced);
 }
 
-at::Tensor same_prediction(const at::Tensor& output, const at::Tensor& original) {
-  if (output.dim() == 1 || (output.dim() == 2 && output.size(1) == 1)) {
-    return output.flatten().gt(0).eq(original.flatten().gt(0));
-  }
-  require(output.dim() == 2, "output",
-          "of shape (B), (B, 1) or (B, classes): any other needs a criterion of its own",
-          shape_string(output.sizes()));
-  return output.argmax(1).eq(original.argmax(1));
-}
-
 int64_t size_of(const UnitSet& set) { return std::count(set.begin(), set.end(), true); }
 
 Judge::Judge(const SiteMethod::Original& original_, int64_t depth_, const Criterion& criterion)

@@ -56,15 +56,15 @@ struct State {
 
 class Search {
  public:
-  Search(Judge& judge, const ExactSearchOptions& own)
-      : judge_(judge), own_(own), states_(static_cast<size_t>(judge.examples())) {
+  Search(Judge& judge, const ExactSearchOptions& settings)
+      : judge_(judge), settings_(settings), states_(static_cast<size_t>(judge.examples())) {
     for (State& state : states_) state.necessary = judge.none();
   }
 
   std::vector<State> run() {
     try {
-      if (own_.monotone) find_necessary();
-      const int64_t first = own_.empty == ExactSearchOptions::Empty::refused ? 1 : 0;
+      if (settings_.monotone) find_necessary();
+      const int64_t first = settings_.empty == ExactSearchOptions::Empty::refused ? 1 : 0;
       for (int64_t size = first; size <= judge_.positions() && !all_ended(); ++size) try_size(size);
     } catch (const Cancelled&) {
       for (State& state : states_) state.ended = true;
@@ -82,8 +82,8 @@ class Search {
   }
 
   bool in_budget(int64_t example) const {
-    return (own_.max_passes == 0 || judge_.passes(example) < own_.max_passes) &&
-           (own_.seconds == 0 || judge_.original.passes.seconds() < own_.seconds);
+    return (settings_.max_passes == 0 || judge_.passes(example) < settings_.max_passes) &&
+           (settings_.seconds == 0 || judge_.original.passes.seconds() < settings_.seconds);
   }
 
   // Those that cannot be taken away alone.
@@ -119,7 +119,7 @@ class Search {
       int64_t waiting = 0;
       while (subsets.next(set)) {
         if (!in_budget(b) ||
-            (own_.max_passes > 0 && judge_.passes(b) + waiting >= own_.max_passes)) {
+            (settings_.max_passes > 0 && judge_.passes(b) + waiting >= settings_.max_passes)) {
           state.ended = true;
           break;
         }
@@ -146,27 +146,27 @@ class Search {
   }
 
   Judge& judge_;
-  const ExactSearchOptions& own_;
+  const ExactSearchOptions& settings_;
   std::vector<State> states_;
 };
 
 // What one example's sets say of each unit.
 std::vector<double> scores_of(const std::vector<Candidate>& sets, const UnitSet& units,
-                              const ExactSearchOptions& own) {
+                              const ExactSearchOptions& settings) {
   std::vector<double> scores(units.size(), 0.0);
-  if (size_of(sets.front().keep) == 0 && own.empty == ExactSearchOptions::Empty::uniform) {
+  if (size_of(sets.front().keep) == 0 && settings.empty == ExactSearchOptions::Empty::uniform) {
     for (size_t u = 0; u < units.size(); ++u) {
       if (units[u]) scores[u] = 1.0 / static_cast<double>(size_of(units));
     }
     return scores;
   }
-  const size_t counted = own.ties == ExactSearchOptions::Ties::best ? 1 : sets.size();
+  const size_t counted = settings.ties == ExactSearchOptions::Ties::best ? 1 : sets.size();
   for (size_t i = 0; i < counted; ++i) {
     for (size_t u = 0; u < units.size(); ++u) scores[u] += sets[i].keep[u];
   }
   for (double& score : scores) {
-    score = own.ties == ExactSearchOptions::Ties::all ? score > 0
-                                                      : score / static_cast<double>(counted);
+    score = settings.ties == ExactSearchOptions::Ties::all ? score > 0
+                                                           : score / static_cast<double>(counted);
   }
   return scores;
 }
@@ -180,19 +180,19 @@ void ExactSearchOptions::validate() const {
 }
 
 ExactSearch::ExactSearch(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
-                         ExactSearchOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                         ExactSearchOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
 // Each example's sets; those without get the one that a beam of 1 finds.
 SiteMethod::Column ExactSearch::explain(const Original& original, int64_t depth,
                                         SmallestSets& result) const {
-  Judge judge(original, depth, own_.criterion);
-  std::vector<State> states = Search(judge, own_).run();
+  Judge judge(original, depth, settings_.criterion);
+  std::vector<State> states = Search(judge, settings_).run();
   std::vector<bool> none;
   for (const State& state : states) none.push_back(state.found.empty());
-  auto reduced = beam_search(judge, {.criterion = own_.criterion, .beam = 1}, none);
+  auto reduced = beam_search(judge, {.criterion = settings_.criterion, .beam = 1}, none);
 
   std::vector<UnitSet> keep;
   std::vector<std::vector<double>> scores;
@@ -200,7 +200,7 @@ SiteMethod::Column ExactSearch::explain(const Original& original, int64_t depth,
     const State& state = states[b];
     const std::vector<Candidate>& sets = none[b] ? reduced[b].sets : state.found;
     keep.push_back(sets.front().keep);
-    scores.push_back(scores_of(sets, judge.all(b), own_));
+    scores.push_back(scores_of(sets, judge.all(b), settings_));
     result.proven.push_back(!none[b]);
     result.complete.push_back(state.complete);
     result.pruned.push_back(state.pruned);

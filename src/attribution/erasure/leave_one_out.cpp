@@ -31,9 +31,9 @@ at::Tensor measured(Measure measure, const at::Tensor& mean) {
 void LeaveOneOutOptions::validate() const { require(samples >= 1, "samples", ">= 1", samples); }
 
 LeaveOneOut::LeaveOneOut(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
-                         LeaveOneOutOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(own) {
-  own_.validate();
+                         LeaveOneOutOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(settings) {
+  settings_.validate();
 }
 
 SiteMethod::Column LeaveOneOut::explain(const Original& original, int64_t depth) const {
@@ -45,16 +45,17 @@ SiteMethod::Column LeaveOneOut::explain(const Original& original, int64_t depth)
       at::ones({rows.size(0), units.present().size(1)}, units.present().options())
           .scatter(1, unit.unsqueeze(1), false);
   const auto reduce = [&](const at::Tensor& output, const at::Tensor& recorded) {
-    return averaged(own_.measure, options().target, output, recorded);
+    return averaged(settings_.measure, options().target, output, recorded);
   };
   at::Tensor mean = at::zeros({rows.size(0)}, rows.options().dtype(at::kDouble));
-  for (int64_t sample = 0; sample < own_.samples; ++sample) {
+  for (int64_t sample = 0; sample < settings_.samples; ++sample) {
     mean += erased(original, depth, units, original.fill(depth), rows, keep, reduce) /
-            static_cast<double>(own_.samples);
+            static_cast<double>(settings_.samples);
   }
   const at::Tensor& output = original.recording.output();
-  const at::Tensor before = measured(own_.measure, reduce(output, output)).index_select(0, rows);
-  const at::Tensor drop = before - measured(own_.measure, mean);
+  const at::Tensor before =
+      measured(settings_.measure, reduce(output, output)).index_select(0, rows);
+  const at::Tensor drop = before - measured(settings_.measure, mean);
   const at::Tensor by_unit =
       at::zeros(units.present().sizes(), drop.options()).index_put({rows, unit}, drop);
   const at::Tensor scores =

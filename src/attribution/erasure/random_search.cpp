@@ -19,14 +19,14 @@ using Objective = RandomSearchOptions::Objective;
 
 class Sampler {
  public:
-  Sampler(Judge& judge, const RandomSearchOptions& own, at::Generator generator)
-      : judge_(judge), own_(own), generator_(std::move(generator)) {}
+  Sampler(Judge& judge, const RandomSearchOptions& settings, at::Generator generator)
+      : judge_(judge), settings_(settings), generator_(std::move(generator)) {}
 
   // A random set of the size asked for.
   Candidate drawn(int64_t example) const {
     const auto& units = judge_.numbers()[example];
     const auto count =
-        static_cast<int64_t>(std::ceil(own_.share * static_cast<double>(units.size()) - 1e-9));
+        static_cast<int64_t>(std::ceil(settings_.share * static_cast<double>(units.size()) - 1e-9));
     Candidate result{example, judge_.none()};
     const auto order = shuffled(static_cast<int64_t>(units.size()), generator_);
     for (int64_t i = 0; i < count; ++i) result.keep[units[order[i]]] = true;
@@ -49,7 +49,7 @@ class Sampler {
   // Fills in `value`: the objective, higher being better.
   void score(std::vector<Candidate>& sets) const {
     std::vector<Candidate> shown = sets;
-    const bool without = own_.objective == Objective::comprehensiveness;
+    const bool without = settings_.objective == Objective::comprehensiveness;
     for (Candidate& set : shown) {
       for (const int64_t unit : judge_.numbers()[set.example]) {
         if (without) set.keep[unit] = !set.keep[unit];
@@ -69,7 +69,7 @@ class Sampler {
   }
 
   Judge& judge_;
-  const RandomSearchOptions& own_;
+  const RandomSearchOptions& settings_;
   at::Generator generator_;
 };
 
@@ -82,11 +82,11 @@ void RandomSearchOptions::validate() const {
 }
 
 RandomSearch::RandomSearch(std::shared_ptr<const FrozenModel> model, at::Generator generator,
-                           AttributionOptions options, RandomSearchOptions own)
+                           AttributionOptions options, RandomSearchOptions settings)
     : SiteMethod(std::move(model), std::move(options)),
       generator_(std::move(generator)),
-      own_(own) {
-  own_.validate();
+      settings_(settings) {
+  settings_.validate();
   require(generator_.defined(), "generator", "given", "none");
 }
 
@@ -95,18 +95,19 @@ SiteMethod::Column RandomSearch::explain(const Original& original, int64_t depth
     return at::ones({output.size(0)}, output.options().dtype(at::kBool));
   };
   Judge judge(original, depth, any_set);
-  const Sampler sampler(judge, own_, generator_);
+  const Sampler sampler(judge, settings_, generator_);
   // Side by side: each search's set so far, or single draws that only the best is kept of.
-  const int64_t lanes = own_.searches > 0 ? own_.searches : std::min<int64_t>(own_.max_passes, 16);
+  const int64_t lanes =
+      settings_.searches > 0 ? settings_.searches : std::min<int64_t>(settings_.max_passes, 16);
   std::vector<Candidate> sets;
   for (int64_t b = 0; b < judge.examples(); ++b) {
     for (int64_t lane = 0; lane < lanes; ++lane) sets.push_back(sampler.drawn(b));
   }
   sampler.score(sets);
-  for (int64_t used = lanes; used + lanes <= own_.max_passes; used += lanes) {
+  for (int64_t used = lanes; used + lanes <= settings_.max_passes; used += lanes) {
     std::vector<Candidate> tried;
     for (const Candidate& set : sets) {
-      tried.push_back(own_.searches > 0 ? sampler.neighbour(set) : sampler.drawn(set.example));
+      tried.push_back(settings_.searches > 0 ? sampler.neighbour(set) : sampler.drawn(set.example));
     }
     sampler.score(tried);
     for (size_t i = 0; i < sets.size(); ++i) {

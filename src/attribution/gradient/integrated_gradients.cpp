@@ -71,10 +71,10 @@ at::Tensor total(const std::vector<at::Tensor>& features) {
 // Integrates along paths that move some sites together.
 class Integrator {
  public:
-  Integrator(const SiteMethod::Original& original, const IntegratedGradientsOptions& own,
+  Integrator(const SiteMethod::Original& original, const IntegratedGradientsOptions& settings,
              const std::vector<int64_t>& depths)
-      : original_(original), own_(own) {
-    for (int64_t draw = 0; draw < own.baselines; ++draw) {
+      : original_(original), settings_(settings) {
+    for (int64_t draw = 0; draw < settings.baselines; ++draw) {
       Path path;
       for (const int64_t depth : depths) {
         path.sites.push_back(original.site(depth));
@@ -89,11 +89,12 @@ class Integrator {
   std::vector<at::Tensor> features() {
     at::Tensor examples = original_.examples();
     const at::Tensor change = change_of_value();
-    std::vector<at::Tensor> features = integrate(examples, own_.steps);
+    std::vector<at::Tensor> features = integrate(examples, settings_.steps);
     gap_ = change - total(features);
-    const bool adaptive = own_.tolerance > 0 && own_.rule != Rule::random;
-    for (int64_t steps = 2 * own_.steps; adaptive && steps <= own_.max_steps; steps *= 2) {
-      examples = gap_.abs().gt(own_.tolerance * change.abs()).nonzero().squeeze(1);
+    const bool adaptive = settings_.tolerance > 0 && settings_.rule != Rule::random;
+    for (int64_t steps = 2 * settings_.steps; adaptive && steps <= settings_.max_steps;
+         steps *= 2) {
+      examples = gap_.abs().gt(settings_.tolerance * change.abs()).nonzero().squeeze(1);
       if (examples.size(0) == 0) break;
       const auto finer = integrate(examples, steps);
       for (size_t i = 0; i < features.size(); ++i) features[i].index_copy_(0, examples, finer[i]);
@@ -164,14 +165,14 @@ class Integrator {
   // For each step and example. Shape: (steps * count) each.
   std::pair<at::Tensor, at::Tensor> nodes_and_weights(int64_t count, int64_t steps,
                                                       c10::Device device) const {
-    if (own_.rule == Rule::random) {
+    if (settings_.rule == Rule::random) {
       const at::TensorOptions doubles(at::kDouble);
-      const at::Tensor nodes =
-          at::rand({steps * count}, own_.generator, doubles.device(own_.generator.device()));
+      const at::Tensor nodes = at::rand({steps * count}, settings_.generator,
+                                        doubles.device(settings_.generator.device()));
       return {nodes.to(device),
               at::full({steps * count}, 1.0 / static_cast<double>(steps), doubles.device(device))};
     }
-    const auto [nodes, weights] = quadrature(own_.rule, steps);
+    const auto [nodes, weights] = quadrature(settings_.rule, steps);
     const auto spread = [&](const std::vector<double>& values) {
       return at::tensor(values, at::kDouble).to(device).repeat_interleave(count);
     };
@@ -179,7 +180,7 @@ class Integrator {
   }
 
   const SiteMethod::Original& original_;
-  const IntegratedGradientsOptions& own_;
+  const IntegratedGradientsOptions& settings_;
   std::vector<Path> paths_;
   at::Tensor gap_;
 };
@@ -197,22 +198,23 @@ void IntegratedGradientsOptions::validate() const {
 }
 
 IntegratedGradients::IntegratedGradients(std::shared_ptr<const FrozenModel> model,
-                                         AttributionOptions options, IntegratedGradientsOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                                         AttributionOptions options,
+                                         IntegratedGradientsOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
 SiteMethod::Column IntegratedGradients::explain(const Original& original, int64_t depth) const {
-  Integrator integrator(original, own_, {depth});
+  Integrator integrator(original, settings_, {depth});
   Column column = summed(original, depth, integrator.features()[0]);
   column.gap = integrator.gap();
   return column;
 }
 
 std::vector<SiteMethod::Column> IntegratedGradients::explain_all(const Original& original) const {
-  if (!own_.together) return SiteMethod::explain_all(original);
+  if (!settings_.together) return SiteMethod::explain_all(original);
   const std::vector<int64_t> depths = iota(static_cast<int64_t>(options().sites.size()));
-  Integrator integrator(original, own_, depths);
+  Integrator integrator(original, settings_, depths);
   const std::vector<at::Tensor> features = integrator.features();
   std::vector<Column> columns;
   for (const int64_t depth : depths) {

@@ -1,17 +1,15 @@
 #include "diffmask/attribution/learned/amortised.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/optim/adam.h>
 
 #include <chrono>
 #include <cmath>
 #include <utility>
 
-#include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/optim/optimiser.hpp"
 
 namespace diffmask {
 namespace {
@@ -41,8 +39,7 @@ void AmortisedOptions::validate() const {
 
 void AmortisedProbes::fit(const FrozenModel& model, const AttributionOptions& options,
                           const MlpProbeOptions& probe, const Dataset& data,
-                          const AmortisedOptions& amortised, const Loss& loss,
-                          const std::vector<Callback>& callbacks) {
+                          const AmortisedOptions& amortised, const SiteLoss& loss) {
   amortised.validate();
   const auto began = std::chrono::steady_clock::now();
   const auto stream = [&](AmortisedStream s) {
@@ -55,16 +52,17 @@ void AmortisedProbes::fit(const FrozenModel& model, const AttributionOptions& op
                       draws = make_generator(stream(AmortisedStream::draws), model.device());
   AmortisedProbes fresh;
   std::vector<at::Tensor> parameters;
-  const auto first = batches.at(0);
+  const RecordedBatch typical =
+      recorded(model, data, typical_batch(data, amortised.batches.batch_size), options.sites);
   const at::Tensor sample =
-      side_by_side(options, first->recording, first->batch).index({first->batch.mask});
+      side_by_side(options, typical.recording, typical.batch).index({typical.batch.mask});
   for (size_t depth = 0; depth < options.sites.size(); ++depth) {
     fresh.probes_.push_back(std::make_shared<MlpProbe>(sample.size(1), probe, starts));
     fresh.probes_.back()->to(sample.device(), sample.scalar_type());
     fresh.probes_.back()->start(sample);
     for (const at::Tensor& each : fresh.probes_.back()->parameters()) parameters.push_back(each);
   }
-  torch::optim::Adam optimiser(parameters, torch::optim::AdamOptions(amortised.rate));
+  Descent descent(optimiser::adam(), {{"probes", parameters, amortised.rate}});
   bool stopped = false;
   for (int64_t step = 1; step <= amortised.steps && !stopped; ++step) {
     const auto item = batches.next(order);
@@ -75,20 +73,15 @@ void AmortisedProbes::fit(const FrozenModel& model, const AttributionOptions& op
               loss(*item, depth, fresh.logits(options, item->recording, item->batch, depth), draws);
     }
     check_finite("loss", total);
-    // By name: backward() would also write into the frozen model's parameters.
-    const auto gradients = torch::autograd::grad({total}, parameters);
-    for (size_t i = 0; i < parameters.size(); ++i) parameters[i].mutable_grad() = gradients[i];
     const double done = static_cast<double>(step - 1) / static_cast<double>(amortised.steps);
-    optimiser.param_groups()[0].options().set_lr(amortised.rate *
-                                                 (1 - (1 - amortised.final_rate) * done));
-    optimiser.step();
+    descent.step(total, 1 - (1 - amortised.final_rate) * done);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-    for (const Callback& callback : callbacks) {
+    for (const Callback& callback : amortised.callbacks) {
       stopped |= callback({Progress::Phase::train, step, amortised.steps, seconds.count()}) ==
                  Action::stop;
     }
   }
-  for (at::Tensor& parameter : parameters) parameter.mutable_grad() = at::Tensor();
+  descent.clear();
   *this = std::move(fresh);
 }
 
@@ -96,7 +89,8 @@ at::Tensor AmortisedProbes::logits(const AttributionOptions& options, const Reco
                                    const Batch& batch, int64_t depth) const {
   if (!fitted()) throw Error("the method has to be fitted first (fit)");
   const at::Tensor read = side_by_side(options, recording, batch);
-  return tied(probes_.at(static_cast<size_t>(depth))->logits(read, batch.examples), batch);
+  return tied(probes_.at(static_cast<size_t>(depth))->logits({read, batch.mask, batch.examples}),
+              batch);
 }
 
 }  // namespace diffmask

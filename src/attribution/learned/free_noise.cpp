@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/optim/adam.h>
 
 #include <cstdint>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/optim/optimiser.hpp"
 
 namespace diffmask {
 
@@ -22,7 +22,7 @@ at::Tensor FreeNoise::descend(const SiteMethod::Original& original, int64_t dept
   std::vector<int64_t> noise_shape = recorded.sizes().vec();
   noise_shape[0] *= draws;
   at::Tensor parameters = start.clone().requires_grad_(true);
-  torch::optim::Adam optimiser({parameters}, torch::optim::AdamOptions(rate));
+  Descent descent(optimiser::adam(), {{"noise", {parameters}, rate}});
   for (int64_t step = 0; step < steps; ++step) {
     // Drawn at once: the same noise, however the rows are cut.
     const at::Tensor noise =
@@ -51,21 +51,11 @@ at::Tensor FreeNoise::descend(const SiteMethod::Original& original, int64_t dept
       }
       gradient += torch::autograd::grad({loss.sum() / draws}, {parameters})[0];
     });
-    parameters.mutable_grad() = gradient;
-    optimiser.step();
+    descent.step(std::vector<at::Tensor>{gradient});
     at::Tensor values = parameters.detach();
     project(values);
   }
   return parameters.detach();
-}
-
-at::Tensor free_positions(const Batch& batch) {
-  return batch.groups.defined() ? batch.mask.logical_and(batch.groups.ge(0)) : batch.mask;
-}
-
-at::Tensor tied(const at::Tensor& values, const Batch& batch) {
-  if (!batch.groups.defined()) return values;
-  return spread_groups(group_mean(values, batch.groups), batch.groups);
 }
 
 }  // namespace diffmask

@@ -37,10 +37,4 @@ struct FreeNoise {
                      at::Generator generator) const;
 };
 
-/// The positions that are given noise: explained and, where there are groups, of one. (B, P) bool.
-at::Tensor free_positions(const Batch& batch);
-
-/// Values of positions that share a group, made the same: their mean. Shape: (B, P).
-at::Tensor tied(const at::Tensor& values, const Batch& batch);
-
 }  // namespace diffmask

@@ -9,7 +9,7 @@
 #include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/mask/masking.hpp"
-#include "diffmask/objective/lagrangian.hpp"
+#include "diffmask/objective/penalty.hpp"
 
 namespace diffmask {
 
@@ -28,14 +28,13 @@ void InfoMaskOptions::validate() const {
 }
 
 InfoMask::InfoMask(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
-                   InfoMaskOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                   InfoMaskOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
-void InfoMask::fit(const Dataset& data, const AmortisedOptions& amortised,
-                   const std::vector<Callback>& callbacks) {
-  const auto loss = [&](const RecordedBatches::Item& item, int64_t depth, const at::Tensor& logits,
+void InfoMask::fit(const Dataset& data, const AmortisedOptions& amortised) {
+  const auto loss = [&](const RecordedBatch& item, int64_t depth, const at::Tensor& logits,
                         at::Generator generator) {
     const auto at = static_cast<size_t>(depth);
     const std::string& site = options().sites[at];
@@ -46,14 +45,16 @@ void InfoMask::fit(const Dataset& data, const AmortisedOptions& amortised,
     at::Tensor u = at::rand(mask.sizes(), generator, h.options()).clamp(1e-6, 1 - 1e-6);
     if (item.batch.groups.defined()) u = spread_groups(u, item.batch.groups);
     const at::Tensor fixed = free_positions(item.batch).logical_not();
-    const at::Tensor z = at::sigmoid((at::logit(u) + logits) / own_.tau).masked_fill(fixed, 1.0);
+    const at::Tensor z =
+        at::sigmoid((at::logit(u) + logits) / settings_.tau).masked_fill(fixed, 1.0);
     const at::Tensor state =
         masked(h, positions.expand(z, h), fill::value(options().fill, site, h));
     const at::Tensor output = model().resume(item.recording, site, state);
-    return own_.divergence(item.recording.output(), output).mean() +
-           own_.beta * masked_mean(infomask::kl(logits, own_.prior).masked_fill(fixed, 0), mask);
+    return settings_.divergence(item.recording.output(), output).mean() +
+           settings_.beta *
+               masked_mean(infomask::kl(logits, settings_.prior).masked_fill(fixed, 0), mask);
   };
-  probes_.fit(model(), options(), own_.probe, data, amortised, loss, callbacks);
+  probes_.fit(model(), options(), settings_.probe, data, amortised, loss);
 }
 
 SiteMethod::Column InfoMask::explain(const Original& original, int64_t depth) const {

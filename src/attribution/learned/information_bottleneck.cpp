@@ -74,9 +74,9 @@ InformationBottleneckOptions InformationBottleneckOptions::published() {
 
 InformationBottleneck::InformationBottleneck(std::shared_ptr<const FrozenModel> model,
                                              AttributionOptions options,
-                                             InformationBottleneckOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                                             InformationBottleneckOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
 void InformationBottleneck::fit(const Dataset& data) {
@@ -89,45 +89,47 @@ SiteMethod::Column InformationBottleneck::explain(const Original& original, int6
   const Batch& batch = original.batch;
   const at::Tensor& recorded = original.state(depth);
   const Bottleneck noise(statistics_.at(original.site(depth)), original.site(depth), positions,
-                         own_.floor);
+                         settings_.floor);
   const at::Tensor free = positions.expand(free_positions(batch).to(recorded.dtype()), recorded);
   // alpha brought to a shape that broadcasts against the state.
   const auto spread = [&](const at::Tensor& alpha) {
-    return own_.per_feature ? alpha : positions.expand(tied(alpha, batch), recorded);
+    return settings_.per_feature ? alpha : positions.expand(tied(alpha, batch), recorded);
   };
   const auto cost = [&](const at::Tensor& alpha) {
-    return own_.beta * mean_kl(noise.kl(spread(alpha), free, recorded), free);
+    return settings_.beta * mean_kl(noise.kl(spread(alpha), free, recorded), free);
   };
   const auto state = [&](const at::Tensor& alpha, const at::Tensor& rows, const at::Tensor& h,
                          const at::Tensor& n) {
     return noise.noisy(spread(alpha).index_select(0, rows), free.index_select(0, rows), h, n);
   };
-  const auto shape = own_.per_feature ? recorded.sizes() : batch.mask.sizes();
-  const FreeNoise search{own_.steps, own_.draws, own_.rate, own_.divergence, state, cost};
+  const auto shape = settings_.per_feature ? recorded.sizes() : batch.mask.sizes();
+  const FreeNoise search{settings_.steps,      settings_.draws, settings_.rate,
+                         settings_.divergence, state,           cost};
   const at::Tensor alpha =
-      spread(search.descend(original, depth, at::full(shape, own_.initial, recorded.options()),
-                            make_generator(derive_seed(own_.seed, depth), recorded.device())));
+      spread(search.descend(original, depth, at::full(shape, settings_.initial, recorded.options()),
+                            make_generator(derive_seed(settings_.seed, depth), recorded.device())));
   return bits(positions, noise.kl(alpha, free, recorded), 1 - at::sigmoid(-alpha) * free);
 }
 
 ReadOutBottleneck::ReadOutBottleneck(std::shared_ptr<const FrozenModel> model,
-                                     AttributionOptions options, BottleneckOptions own,
+                                     AttributionOptions options, BottleneckOptions settings,
                                      MlpProbeOptions probe)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)), probe_(probe) {
-  own_.validate();
+    : SiteMethod(std::move(model), std::move(options)),
+      settings_(std::move(settings)),
+      probe_(probe) {
+  settings_.validate();
   probe_.validate();
 }
 
-void ReadOutBottleneck::fit(const Dataset& data, const AmortisedOptions& amortised,
-                            const std::vector<Callback>& callbacks) {
+void ReadOutBottleneck::fit(const Dataset& data, const AmortisedOptions& amortised) {
   amortised.validate();
   const auto statistics = state_statistics(model(), options(), data, amortised.batches.batch_size);
   std::vector<Bottleneck> noise;
   for (size_t depth = 0; depth < options().sites.size(); ++depth) {
     const std::string& site = options().sites[depth];
-    noise.emplace_back(statistics.at(site), site, options().positions_of(depth), own_.floor);
+    noise.emplace_back(statistics.at(site), site, options().positions_of(depth), settings_.floor);
   }
-  const auto loss = [&](const RecordedBatches::Item& item, int64_t depth, const at::Tensor& logits,
+  const auto loss = [&](const RecordedBatch& item, int64_t depth, const at::Tensor& logits,
                         at::Generator generator) {
     const auto at = static_cast<size_t>(depth);
     const std::string& site = options().sites[at];
@@ -138,10 +140,10 @@ void ReadOutBottleneck::fit(const Dataset& data, const AmortisedOptions& amortis
     const at::Tensor n = at::randn(h.sizes(), generator, h.options());
     const at::Tensor output =
         model().resume(item.recording, site, noise[at].noisy(alpha, free, h, n));
-    return own_.divergence(item.recording.output(), output).mean() +
-           own_.beta * mean_kl(noise[at].kl(alpha, free, h), free).mean();
+    return settings_.divergence(item.recording.output(), output).mean() +
+           settings_.beta * mean_kl(noise[at].kl(alpha, free, h), free).mean();
   };
-  probes_.fit(model(), options(), probe_, data, amortised, loss, callbacks);
+  probes_.fit(model(), options(), probe_, data, amortised, loss);
   statistics_ = statistics;
 }
 
@@ -152,7 +154,7 @@ SiteMethod::Column ReadOutBottleneck::explain(const Original& original, int64_t 
       probes_.logits(original.options, original.recording, original.batch, depth), h);
   const at::Tensor free = positions.expand(free_positions(original.batch).to(h.dtype()), h);
   const Bottleneck noise(statistics_.at(original.site(depth)), original.site(depth), positions,
-                         own_.floor);
+                         settings_.floor);
   return bits(positions, noise.kl(alpha, free, h), 1 - at::sigmoid(-alpha) * free);
 }
 

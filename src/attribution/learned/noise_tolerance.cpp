@@ -38,9 +38,9 @@ NoiseToleranceOptions NoiseToleranceOptions::published() {
 }
 
 NoiseTolerance::NoiseTolerance(std::shared_ptr<const FrozenModel> model, AttributionOptions options,
-                               NoiseToleranceOptions own)
-    : SiteMethod(std::move(model), std::move(options)), own_(std::move(own)) {
-  own_.validate();
+                               NoiseToleranceOptions settings)
+    : SiteMethod(std::move(model), std::move(options)), settings_(std::move(settings)) {
+  settings_.validate();
 }
 
 SiteMethod::Column NoiseTolerance::explain(const Original& original, int64_t depth) const {
@@ -49,7 +49,7 @@ SiteMethod::Column NoiseTolerance::explain(const Original& original, int64_t dep
   const at::Tensor& recorded = original.state(depth);
   const at::Tensor free = free_positions(batch).to(recorded.dtype());
   const auto cost = [&](const at::Tensor& log_sigma) {
-    return -own_.lambda * (tied(log_sigma, batch) * free).sum(1);
+    return -settings_.lambda * (tied(log_sigma, batch) * free).sum(1);
   };
   const auto state = [&](const at::Tensor& log_sigma, const at::Tensor& rows, const at::Tensor& h,
                          const at::Tensor& n) {
@@ -57,13 +57,15 @@ SiteMethod::Column NoiseTolerance::explain(const Original& original, int64_t dep
     return h + positions.expand(sigma, h) * n;
   };
   const auto project = [&](at::Tensor& log_sigma) {
-    log_sigma.clamp_(std::log(own_.smallest), std::log(own_.largest));
+    log_sigma.clamp_(std::log(settings_.smallest), std::log(settings_.largest));
   };
-  const FreeNoise search{own_.steps, own_.draws, own_.rate, own_.divergence, state, cost, project};
-  const at::Tensor start = at::full(batch.mask.sizes(), std::log(own_.initial), recorded.options());
+  const FreeNoise search{
+      settings_.steps, settings_.draws, settings_.rate, settings_.divergence, state, cost, project};
+  const at::Tensor start =
+      at::full(batch.mask.sizes(), std::log(settings_.initial), recorded.options());
   const at::Tensor log_sigma =
       tied(search.descend(original, depth, start,
-                          make_generator(derive_seed(own_.seed, depth), recorded.device())),
+                          make_generator(derive_seed(settings_.seed, depth), recorded.device())),
            batch);
   const at::Tensor mean =
       (log_sigma * free).sum(1, /*keepdim=*/true) / free.sum(1, /*keepdim=*/true).clamp_min(1);

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/propagation/deeplift.hpp"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
@@ -8,17 +9,21 @@
 
 #include "attribution/propagation/deeplift_rules.hpp"
 #include "attribution/propagation/program_method.hpp"
+#include "attribution/propagation/user_rules.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"
 
 namespace diffmask {
 namespace {
 
+using Table = RuleTable<DeepLiftEntry>;
+
 // One walk back from the output to a site, between its state and a reference of it.
 class Walk {
  public:
-  Walk(const ProgramPass& pass, size_t depth, const at::Tensor& reference)
+  Walk(const ProgramPass& pass, size_t depth, const at::Tensor& reference, const Table& table)
       : tape_(pass.tape()),
+        table_(table),
         site_(pass.slots()[depth]),
         references_(tape_.resume(site_, reference)) {}
 
@@ -31,12 +36,15 @@ class Walk {
   at::Tensor multipliers(const at::Tensor& seed, DeepLiftOptions::Activation activation) const {
     const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& given) {
       const Difference d = difference(operation);
-      if (activation == DeepLiftOptions::Activation::reveal_cancel &&
-          kind_of(operation) == OperatorKind::elementwise && operation.varying.size() == 1) {
+      const DeepLiftEntry* entry = table_(operation);
+      const bool reveals = activation == DeepLiftOptions::Activation::reveal_cancel &&
+                           kind_of(operation) == OperatorKind::elementwise &&
+                           operation.varying.size() == 1;
+      if (!entry && reveals) {
         if (const auto share = reveal(d, given[0])) return std::vector<Tape::Share>{*share};
       }
+      const auto amounts = entry ? by_user(*entry, d, given) : diffmask::multipliers(d, given);
       std::vector<Tape::Share> shares;
-      const std::vector<at::Tensor> amounts = diffmask::multipliers(d, given);
       for (size_t i = 0; i < amounts.size(); ++i) {
         shares.push_back({operation.varying[i], amounts[i]});
       }
@@ -78,14 +86,24 @@ class Walk {
     return d;
   }
 
-  // The share of u where x = w u + b, with nothing but moves between; empty otherwise.
+  std::vector<at::Tensor> by_user(const DeepLiftEntry& entry, const Difference& d,
+                                  const std::vector<at::Tensor>& given) const {
+    OperatorCall call = call_of(d.operation, given);
+    call.reference_inputs = d.references;
+    call.reference_outputs = d.output_references;
+    return apply(entry.rule, entry.operators, call);
+  }
+
+  // The share of u where x = w u + b, with nothing but moves between; empty otherwise, and where
+  // the user has a rule for one of these.
   std::optional<Tape::Share> reveal(const Difference& d, const at::Tensor& given) const {
     std::vector<Operation> moves;
     at::Tensor tensor = d.operation.varying[0];
     const at::Tensor& site = tape_.value(site_).toTensor();
     while (!tensor.is_same(site)) {
       const auto maker = tape_.maker(tensor, changes());
-      if (!maker || maker->varying.size() != 1 || maker->repeated || maker->outputs.size() != 1) {
+      if (!maker || maker->varying.size() != 1 || maker->repeated || maker->outputs.size() != 1 ||
+          table_(*maker)) {
         break;
       }
       if (Affine::of(*maker)) {
@@ -100,6 +118,7 @@ class Walk {
   }
 
   const Tape& tape_;
+  const Table& table_;
   Slot site_;
   Stack references_;
 };
@@ -127,6 +146,11 @@ DeepLift::DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions 
   if (deeplift_.references.empty()) deeplift_.references = {options_.fill};
   for (const Fill& fill : deeplift_.references) {
     require(fill != nullptr, "references", "functions", "none");
+  }
+  for (const DeepLiftEntry& entry : deeplift_.rules) {
+    require(!entry.operators.empty(), "operators", "named by each of the rules", "none");
+    require(entry.rule != nullptr, fmt::format("the rule of '{}'", entry.operators), "a function",
+            "none");
   }
 }
 
@@ -180,13 +204,14 @@ Attribution DeepLift::explain(const Batch& batch, int64_t begin, References& ref
   const at::Tensor output = pass.output();
   const at::Tensor value = target::value(options_.target, output, output);
   const auto count = static_cast<int64_t>(deeplift_.references.size());
+  const Table table(deeplift_.rules);
   std::vector<at::Tensor> features, gaps;
   int64_t passes = batch.size();
   for (size_t depth = 0; depth < options_.sites.size(); ++depth) {
     at::Tensor sum, gap = at::zeros_like(value);
     const at::Tensor state = pass.state(depth);
     for (const at::Tensor& reference : references.of(depth, state, begin)) {
-      const Walk walk(pass, depth, reference);
+      const Walk walk(pass, depth, reference, table);
       if (!walk.output().defined()) break;
       const at::Tensor seed = target_multipliers(options_.target, output, walk.output());
       const at::Tensor m = walk.multipliers(seed, deeplift_.activation);

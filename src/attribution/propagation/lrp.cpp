@@ -3,13 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <regex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "attribution/propagation/lrp_rules.hpp"
 #include "attribution/propagation/program_method.hpp"
+#include "attribution/propagation/user_rules.hpp"
 #include "diffmask/core/error.hpp"
-#include "diffmask/core/glob.hpp"
 
 namespace diffmask {
 namespace lrp {
@@ -23,6 +24,9 @@ LrpRule z_box(at::Tensor low, at::Tensor high) {
 LrpRule flat() { return {.kind = LrpRule::Kind::flat}; }
 LrpRule identity() { return {.kind = LrpRule::Kind::identity}; }
 LrpRule stop() { return {.kind = LrpRule::Kind::stop}; }
+LrpRule custom(OperatorRule rule) {
+  return {.kind = LrpRule::Kind::custom, .function = std::move(rule)};
+}
 
 }  // namespace lrp
 
@@ -36,41 +40,24 @@ void validate(const LrpEntry& entry) {
   const bool for_weights = rule.kind != LrpRule::Kind::identity && rule.kind != LrpRule::Kind::stop;
   require(for_weights || !entry.operators.empty(), "operators",
           "named by an entry with the rules identity or stop", "none");
+  require(rule.kind != LrpRule::Kind::custom || rule.function != nullptr, "function",
+          "a function where the rule is custom", "none");
   if (rule.kind != LrpRule::Kind::z_box) return;
   require(rule.low.defined() && rule.high.defined(), "low and high", "defined",
           "undefined tensors");
   require(rule.low.le(rule.high).all().item<bool>(), "low", "<= high", "more");
 }
 
-// The table's rule for an operation, null where none fits.
-class Table {
- public:
-  explicit Table(const std::vector<LrpEntry>& entries) {
-    for (const LrpEntry& entry : entries) {
-      rows_.push_back({std::regex(glob_expression(entry.modules)),
-                       std::regex(glob_expression(entry.operators)), &entry});
-    }
+std::vector<at::Tensor> relevance_by(const LrpEntry* entry, const Operation& operation,
+                                     const std::vector<at::Tensor>& given,
+                                     const LrpOptions& options) {
+  if (!entry) return relevance(operation, given, nullptr, options);
+  if (entry->rule.kind != LrpRule::Kind::custom) {
+    return relevance(operation, given, &entry->rule, options);
   }
-
-  const LrpRule* operator()(const Operation& operation) const {
-    const Step& step = operation.step;
-    for (const Row& row : rows_) {
-      if (!std::regex_match(step.module, row.modules)) continue;
-      const bool fits = row.entry->operators.empty()
-                            ? Affine::of(operation).has_value()
-                            : std::regex_match(step.operation, row.operators);
-      if (fits) return &row.entry->rule;
-    }
-    return nullptr;
-  }
-
- private:
-  struct Row {
-    std::regex modules, operators;
-    const LrpEntry* entry;
-  };
-  std::vector<Row> rows_;
-};
+  const std::string pattern = entry->operators.empty() ? "weights" : entry->operators;
+  return apply(entry->rule.function, pattern, call_of(operation, given));
+}
 
 }  // namespace
 
@@ -91,12 +78,13 @@ Attribution Lrp::explain(const Batch& batch) const {
   const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/true);
   const at::Tensor output = pass.output();
   const at::Tensor start = output * target_gradient(options_.target, output, output);
-  const Table table(lrp_.rules);
+  const RuleTable table(lrp_.rules);
   const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& relevances) {
     std::vector<Tape::Share> shares;
-    const auto amounts = relevance(operation, relevances, table(operation), lrp_);
-    for (size_t i = 0; i < amounts.size(); ++i)
+    const auto amounts = relevance_by(table(operation), operation, relevances, lrp_);
+    for (size_t i = 0; i < amounts.size(); ++i) {
       shares.push_back({operation.varying[i], amounts[i]});
+    }
     return shares;
   };
   const std::vector<at::Tensor> features = pass.tape().walk(start, pass.slots(), {}, rule);

@@ -7,134 +7,63 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
+
+#include "diffmask/core/file.hpp"
 
 namespace diffmask {
 namespace {
 
 using Kind = OperatorKind;
 
+// Names in the space "aten".
+constexpr std::pair<Kind, std::string_view> kOperators[] = {
+    {Kind::move,
+     "view reshape _unsafe_view view_as reshape_as flatten unflatten permute transpose t "
+     "numpy_T mT movedim swapaxes swapdims moveaxis squeeze unsqueeze expand expand_as "
+     "broadcast_to repeat repeat_interleave contiguous clone alias detach to _to_copy "
+     "type_as float double dropout feature_dropout alpha_dropout native_dropout cat concat "
+     "concatenate stack hstack vstack split split_with_sizes chunk tensor_split unbind "
+     "unsafe_chunk unsafe_split select slice narrow index_select index gather "
+     "take_along_dim flip roll pad constant_pad_nd reflection_pad1d reflection_pad2d "
+     "replication_pad1d replication_pad2d masked_fill where masked_select pixel_shuffle "
+     "pixel_unshuffle channel_shuffle upsample_nearest1d upsample_nearest2d diagonal "
+     "lift_fresh lift_fresh_copy view_copy positive im2col unfold tril triu "
+     "_pack_padded_sequence _pad_packed_sequence identity"},
+    {Kind::linear,
+     "add sub rsub sum mean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+     "adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d upsample_bilinear2d "
+     "upsample_linear1d upsample_bicubic2d index_add scatter_add col2im"},
+    {Kind::affine,
+     "linear addmm baddbmm addbmm addmv mm bmm matmul mv dot einsum conv1d conv2d conv3d "
+     "convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d"},
+    {Kind::product, "mul multiply bilinear"},
+    {Kind::quotient, "div divide true_divide"},
+    {Kind::elementwise,
+     "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardsigmoid "
+     "hardswish softplus log_sigmoid exp exp2 expm1 log log1p log2 log10 sqrt rsqrt "
+     "reciprocal pow square abs neg sin cos tan asin acos atan sinh cosh asinh acosh atanh "
+     "erf erfc clamp clamp_min clamp_max threshold hardshrink softshrink prelu "
+     "_prelu_kernel"},
+    {Kind::batch_norm, "batch_norm _native_batch_norm_legit_no_training native_batch_norm"},
+    {Kind::layer_norm, "layer_norm native_layer_norm"},
+    {Kind::softmax, "softmax _softmax special_softmax"},
+    {Kind::log_softmax, "log_softmax _log_softmax"},
+    {Kind::attention, "scaled_dot_product_attention"},
+    {Kind::maximum,
+     "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool1d_with_indices "
+     "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+     "max amax maximum"},
+    {Kind::minimum, "min amin minimum"},
+};
+
 std::unordered_map<std::string, Kind> make_table() {
-  std::unordered_map<std::string, Kind> table;
-  const auto add = [&](Kind kind, std::initializer_list<const char*> names) {
-    for (const char* name : names) table.emplace(std::string("aten::") + name, kind);
-  };
-  add(Kind::move, {"view",
-                   "reshape",
-                   "_unsafe_view",
-                   "view_as",
-                   "reshape_as",
-                   "flatten",
-                   "unflatten",
-                   "permute",
-                   "transpose",
-                   "t",
-                   "numpy_T",
-                   "mT",
-                   "movedim",
-                   "swapaxes",
-                   "swapdims",
-                   "moveaxis",
-                   "squeeze",
-                   "unsqueeze",
-                   "expand",
-                   "expand_as",
-                   "broadcast_to",
-                   "repeat",
-                   "repeat_interleave",
-                   "contiguous",
-                   "clone",
-                   "alias",
-                   "detach",
-                   "to",
-                   "_to_copy",
-                   "type_as",
-                   "float",
-                   "double",
-                   "dropout",
-                   "feature_dropout",
-                   "alpha_dropout",
-                   "native_dropout",
-                   "cat",
-                   "concat",
-                   "concatenate",
-                   "stack",
-                   "hstack",
-                   "vstack",
-                   "split",
-                   "split_with_sizes",
-                   "chunk",
-                   "tensor_split",
-                   "unbind",
-                   "unsafe_chunk",
-                   "unsafe_split",
-                   "select",
-                   "slice",
-                   "narrow",
-                   "index_select",
-                   "index",
-                   "gather",
-                   "take_along_dim",
-                   "flip",
-                   "roll",
-                   "pad",
-                   "constant_pad_nd",
-                   "reflection_pad1d",
-                   "reflection_pad2d",
-                   "replication_pad1d",
-                   "replication_pad2d",
-                   "masked_fill",
-                   "where",
-                   "masked_select",
-                   "pixel_shuffle",
-                   "pixel_unshuffle",
-                   "channel_shuffle",
-                   "upsample_nearest1d",
-                   "upsample_nearest2d",
-                   "diagonal",
-                   "lift_fresh",
-                   "lift_fresh_copy",
-                   "view_copy",
-                   "positive",
-                   "im2col",
-                   "unfold",
-                   "tril",
-                   "triu",
-                   "_pack_padded_sequence",
-                   "_pad_packed_sequence",
-                   "identity"});
-  add(Kind::linear,
-      {"add", "sub", "rsub", "sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-       "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",
-       "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d", "index_add", "scatter_add",
-       "col2im"});
-  add(Kind::affine, {"linear", "addmm", "baddbmm", "addbmm", "addmv", "mm", "bmm", "matmul", "mv",
-                     "dot", "einsum", "conv1d", "conv2d", "conv3d", "convolution", "_convolution",
-                     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"});
-  add(Kind::product, {"mul", "multiply", "bilinear"});
-  add(Kind::quotient, {"div", "divide", "true_divide"});
-  add(Kind::elementwise,
-      {"relu",        "relu6",      "leaky_relu",   "elu",         "selu",      "celu",
-       "gelu",        "silu",       "mish",         "sigmoid",     "tanh",      "hardtanh",
-       "hardsigmoid", "hardswish",  "softplus",     "log_sigmoid", "exp",       "exp2",
-       "expm1",       "log",        "log1p",        "log2",        "log10",     "sqrt",
-       "rsqrt",       "reciprocal", "pow",          "square",      "abs",       "neg",
-       "sin",         "cos",        "tan",          "asin",        "acos",      "atan",
-       "sinh",        "cosh",       "asinh",        "acosh",       "atanh",     "erf",
-       "erfc",        "clamp",      "clamp_min",    "clamp_max",   "threshold", "hardshrink",
-       "softshrink",  "prelu",      "_prelu_kernel"});
-  add(Kind::batch_norm,
-      {"batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm"});
-  add(Kind::layer_norm, {"layer_norm", "native_layer_norm"});
-  add(Kind::softmax, {"softmax", "_softmax", "special_softmax"});
-  add(Kind::log_softmax, {"log_softmax", "_log_softmax"});
-  add(Kind::attention, {"scaled_dot_product_attention"});
-  add(Kind::maximum, {"max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices",
-                      "max_pool1d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d",
-                      "adaptive_max_pool2d", "adaptive_max_pool3d", "max", "amax", "maximum"});
-  add(Kind::minimum, {"min", "amin", "minimum"});
-  table.emplace(kSite, Kind::move);
+  std::unordered_map<std::string, Kind> table = {{kSite, Kind::move}};
+  for (const auto& [kind, names] : kOperators) {
+    for (const std::string& name : split(names, ' ')) table.emplace("aten::" + name, kind);
+  }
   return table;
 }
 

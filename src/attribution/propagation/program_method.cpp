@@ -10,7 +10,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
-#include "diffmask/model/native.hpp"
+#include "diffmask/program/program.hpp"
 
 namespace diffmask {
 namespace {
@@ -25,21 +25,11 @@ std::vector<Slot> slots_of(const Program& program, const std::vector<std::string
 
 }  // namespace
 
-std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs& inputs) {
-  if (const auto* program = dynamic_cast<const Program*>(&model)) {
-    return {std::shared_ptr<const Program>(), program};  // the model outlives it
-  }
-  const auto* native = dynamic_cast<const NativeModel*>(&model);
-  require(native != nullptr, "model", "a program, or a native module that can be traced",
-          "another kind of model");
-  return native->trace(inputs);
-}
-
 ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
                          const Batch& batch, bool all_sites_are_roots)
     : options_(options),
       batch_(batch),
-      program_(as_program(model, batch.inputs)),
+      program_(model.program(batch.inputs)),
       slots_(slots_of(*program_, options.sites)),
       tape_(program_->graph(), batch.inputs,
             all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {

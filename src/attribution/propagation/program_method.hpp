@@ -17,12 +17,9 @@
 
 namespace diffmask {
 
-/// A program itself; a native model's trace on these inputs. ArgumentError for other models.
-std::shared_ptr<const Program> as_program(const FrozenModel& model, const Inputs& inputs);
-
 class ProgramPass {
  public:
-  /// Roots: the options' sites, or all of the program's.
+  /// Of the model's program. Roots: the options' sites, or all of the program's.
   ProgramPass(const FrozenModel& model, const AttributionOptions& options, const Batch& batch,
               bool all_sites_are_roots);
 

@@ -16,11 +16,10 @@
 namespace diffmask {
 namespace {
 
-constexpr int64_t kFraming = -1;  // what an Encoding has as the word of [CLS] and [SEP]
+constexpr int64_t kFraming = -1;  // the word of [CLS] and [SEP] in an Encoding
 
-// The words of a text numbered from 0 without gaps, those of the second text after those of the
-// first; a token that frames the texts is a word of its own if it is explained, and has no number
-// if not.
+// For each token the number of its word, from 0 without gaps; words of the second text follow those
+// of the first. [CLS] and [SEP] count as words if they are explained, else they have -1.
 std::vector<int64_t> group_numbers(const Encoding& encoding, bool explain_special) {
   std::map<std::pair<int64_t, int64_t>, int64_t> numbers;
   int64_t next = 0;

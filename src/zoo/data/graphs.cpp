@@ -30,7 +30,7 @@ std::vector<Ends> ends_of(const Graph& graph) {
   return ends;
 }
 
-// The numbers of the edges into each node.
+// The indices of the edges into each node.
 std::vector<std::vector<int64_t>> incoming(const Graph& graph, const std::vector<Ends>& ends) {
   std::vector<std::vector<int64_t>> result(static_cast<size_t>(graph.nodes()));
   for (size_t e = 0; e < ends.size(); ++e) {
@@ -96,6 +96,7 @@ void Graph::validate() const {
   require(edges.defined() && edges.dim() == 2 && edges.size(0) == 2, "graph.edges",
           "of shape (2, E)", edges.defined() ? shape_string(edges.sizes()) : "an undefined tensor");
   check_dtype("graph.edges", edges, at::kLong);
+  require(edges.is_cpu(), "graph.edges", "on the CPU", edges.device().str());
   require(edges.size(1) >= 1, "graph.edges", "at least one", "none");
   std::map<Ends, size_t> numbers;
   const std::vector<Ends> ends = ends_of(*this);
@@ -107,7 +108,7 @@ void Graph::validate() const {
     check(std::min(from, to) >= 0 && std::max(from, to) < nodes(),
           fmt::format("between nodes 0..{}", nodes() - 1));
     check(from != to, "between different nodes (networks add self-loops of their own)");
-    check(numbers.emplace(ends[e], e).second, "there once each");
+    check(numbers.emplace(ends[e], e).second, "listed once each");
   }
   if (!labels.defined()) return;
   check_shape("graph.labels", labels, {nodes()});
@@ -130,7 +131,8 @@ NodeDataset::NodeDataset(Graph graph, std::vector<int64_t> nodes, int64_t hops, 
   const auto into = incoming(graph_, ends);
   for (const int64_t node : nodes_) {
     neighbourhoods_.push_back(around(into, ends, node, hops));
-    require(!neighbourhoods_.back().edges.empty(), "nodes", "those that an edge leads to", node);
+    require(!neighbourhoods_.back().edges.empty(), "nodes", "reached by at least one edge each",
+            node);
   }
   const at::Tensor reverses = graph_.reverses();
   for (int64_t e = 0; e < reverses.size(0); ++e) {
@@ -168,11 +170,11 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
   size_t most = 0;
   for (const int64_t example : examples) most = std::max(most, neighbourhood(example).nodes.size());
   const at::Tensor members = at::full({rows, static_cast<int64_t>(most)}, -1, at::kLong);
-  // Numbers of nodes and of pairs of edges as the batch counts them: from 0 in each row.
+  // In the batch, nodes and pairs of edges are numbered from 0 in each row.
   const at::Tensor ends = at::zeros({rows, 2, numbers.size(1)}, at::kLong);
   const at::Tensor groups = at::full(numbers.sizes(), -1, at::kLong);
   const auto whole = ends_of(graph_);
-  std::vector<int64_t> own;
+  std::vector<int64_t> centres;
   for (int64_t row = 0; row < rows; ++row) {
     const auto& [nodes, edges] = neighbourhood(examples[static_cast<size_t>(row)]);
     std::copy(nodes.begin(), nodes.end(), members[row].data_ptr<int64_t>());
@@ -187,7 +189,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
       *to++ = places.at(target);
       *group++ = pairs.emplace(pairs_[static_cast<size_t>(edge)], pairs.size()).first->second;
     }
-    own.push_back(nodes.front());
+    centres.push_back(nodes.front());
   }
   const at::Tensor padding = members.lt(0), from = members.clamp_min(0);
   Batch batch;
@@ -196,7 +198,7 @@ Batch NodeDataset::batch(const std::vector<int64_t>& examples) const {
   batch.inputs = {graph_.features.index({from}).masked_fill(padding.unsqueeze(2), 0), ends,
                   batch.mask, graph_.degrees().index({from}).masked_fill(padding, 0)};
   if (graph_.labels.defined()) {
-    batch.labels = graph_.labels.index_select(0, at::tensor(own, at::kLong));
+    batch.labels = graph_.labels.index_select(0, at::tensor(centres, at::kLong));
   }
   if (share_) batch.groups = groups;
   return batch;

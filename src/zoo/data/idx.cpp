@@ -18,7 +18,7 @@
 namespace diffmask {
 namespace {
 
-// Deflate gives at most 1032 bytes for one (zlib.net/zlib_tech.html).
+// Deflate makes at most 1032 bytes of one (zlib.net/zlib_tech.html).
 constexpr uint64_t kMostUnpacked = 1032;
 
 const std::map<uint8_t, at::ScalarType>& idx_dtypes() {
@@ -28,7 +28,7 @@ const std::map<uint8_t, at::ScalarType>& idx_dtypes() {
   return known;
 }
 
-// A file's bytes in their order, unpacked where it is compressed.
+// A file's bytes in order, unpacked if it is compressed.
 class Bytes {
  public:
   explicit Bytes(const std::string& path) : path_(path), file_(read_file(path)) {
@@ -46,10 +46,10 @@ class Bytes {
   Bytes(const Bytes&) = delete;
   Bytes& operator=(const Bytes&) = delete;
 
-  // No more than this can be read of it.
+  // An upper bound of the bytes that can be read.
   uint64_t most() const { return file_.size() * (packed_ ? kMostUnpacked : 1); }
 
-  // Reads up to `size` bytes; returns how many there were.
+  // Reads up to `size` bytes; returns how many it read.
   uint64_t read(void* memory, uint64_t size) {
     auto* to = static_cast<Bytef*>(memory);
     uint64_t done = 0;
@@ -63,7 +63,7 @@ class Bytes {
     return done;
   }
 
-  // Reads on, so that the checksum is checked too, and throws unless nothing is left.
+  // Throws unless nothing is left. Reads on, so that the checksum is checked too.
   void finish() {
     char more = 0;
     if (read(&more, 1) > 0 || stream_.avail_in > 0) fail("has bytes after its values");

@@ -14,7 +14,7 @@
 namespace diffmask {
 namespace {
 
-// A file's tensor of bytes with so many dimensions.
+// A file's tensor; FileError unless it is of bytes and has this number of dimensions.
 at::Tensor load_bytes(const std::string& path, int64_t dimensions, const char* rule) {
   const at::Tensor values = load_idx(path);
   if (values.scalar_type() != at::kByte || values.dim() != dimensions) {

@@ -19,7 +19,8 @@ namespace {
 
 constexpr int64_t kNewEdges = 5;  // of a Barabasi-Albert graph's new node
 
-/// A motif: its edges among nodes 0, 1, ..., and its nodes' classes. Node 0 is attached.
+/// A motif: edges between its nodes 0, 1, ..., and the nodes' classes. Node 0 is attached to the
+/// base.
 struct Motif {
   std::vector<std::pair<int64_t, int64_t>> edges;
   std::vector<int64_t> classes;
@@ -58,7 +59,7 @@ class Builder {
     return nodes() - 1;
   }
 
-  // Both directions; false where the edge is there already or would be a self-loop.
+  // Adds both directions; false if the edge exists already or would be a self-loop.
   bool add_edge(int64_t a, int64_t b, int64_t motif = -1) {
     if (a == b || !known_.emplace(std::min(a, b), std::max(a, b)).second) return false;
     for (const auto& [from, to] : {std::pair(a, b), std::pair(b, a)}) {
@@ -69,7 +70,8 @@ class Builder {
     return true;
   }
 
-  // Each new node is joined to others with chances as their degrees (Barabasi and Albert 1999).
+  // Joins each new node to others with probabilities proportional to their degrees (Barabasi and
+  // Albert 1999).
   void add_barabasi_albert(int64_t size, int64_t label) {
     const int64_t first = nodes();
     std::vector<int64_t> ends;  // each node once for every edge it has
@@ -78,7 +80,7 @@ class Builder {
       if (i < kNewEdges) continue;
       std::set<int64_t> chosen;
       while (static_cast<int64_t>(chosen.size()) < kNewEdges) {
-        // The first to come is joined to those that have no edge yet.
+        // The first new node is joined to the initial ones, which have no edges yet.
         chosen.insert(i == kNewEdges
                           ? first + static_cast<int64_t>(chosen.size())
                           : ends[static_cast<size_t>(draw(0, static_cast<int64_t>(ends.size())))]);
@@ -95,17 +97,17 @@ class Builder {
     for (int64_t i = 1; i < (int64_t{2} << depth) - 1; ++i) add_edge(add_node(0), (i - 1) / 2);
   }
 
-  // Attached to random ones of the nodes begin .. end - 1.
+  // Adds motifs, each attached to a random one of the nodes begin .. end - 1.
   void add_motifs(const Motif& motif, int64_t count, int64_t begin, int64_t end, int64_t label) {
     for (int64_t i = 0; i < count; ++i, ++motifs_) {
       const int64_t first = nodes();
-      for (const int64_t own : motif.classes) add_node(label + own, motifs_);
+      for (const int64_t place : motif.classes) add_node(label + place, motifs_);
       for (const auto& [a, b] : motif.edges) add_edge(first + a, first + b, motifs_);
       add_edge(first, draw(begin, end));
     }
   }
 
-  // `count` new edges, from one range of nodes to another.
+  // Adds `count` new edges from one range of nodes to another.
   void add_random_edges(int64_t count, std::pair<int64_t, int64_t> from,
                         std::pair<int64_t, int64_t> to) {
     while (count > 0) {
@@ -157,10 +159,10 @@ at::Tensor MotifGraph::truth(const NodeDataset& data, const std::vector<int64_t>
   const at::Tensor edges = data.edges(examples);
   std::vector<int64_t> nodes;
   for (const int64_t example : examples) nodes.push_back(data.nodes().at(example));
-  const at::Tensor own = node_motif.index_select(0, at::tensor(nodes, at::kLong)).unsqueeze(1);
+  const at::Tensor motif = node_motif.index_select(0, at::tensor(nodes, at::kLong)).unsqueeze(1);
   return edge_motif.index({edges.clamp_min(0)})
-      .eq(own)
-      .logical_and(own.ge(0))
+      .eq(motif)
+      .logical_and(motif.ge(0))
       .logical_and(edges.ge(0));
 }
 
@@ -168,7 +170,7 @@ void MotifGraphOptions::validate() const {
   require(base > kNewEdges, "base", fmt::format("> {}", kNewEdges), base);
   require(depth >= 1 && depth <= 20, "depth", "in 1..20", depth);
   require(motifs >= 1, "motifs", ">= 1", motifs);
-  // More would not find room among few nodes.
+  // More edges would not fit between few nodes.
   require(random_edges >= 0 && random_edges <= 1, "random_edges", "in [0, 1]", random_edges);
   const int64_t size = base + 5 * motifs;
   require(bridges >= 0 && bridges <= size * size / 2, "bridges",

@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, 10> kColumns = {
     "annotator_label", "sst2_split", "sst2_id",
     "ptb_split",       "ptb_line0",  "rationale_per_whitespace_token",
     "sentence"};
-enum Column { kId, kAnnotator, kLabel, kOwnLabel, kSplit = 6, kLine, kRationale, kSentence };
+enum Column { kId, kAnnotator, kLabel, kAnnotatorLabel, kSplit = 6, kLine, kRationale, kSentence };
 
 std::vector<bool> parse_marks(const std::string& text) {
   std::vector<bool> marks;
@@ -62,7 +62,7 @@ void add_line(const std::string& line, std::vector<RationaleSentence>& sentences
     throw Error(fmt::format("has to hold {} fields, but got {}", kColumns.size(), fields.size()));
   }
   RationaleSentence sentence = parse_sentence(fields);
-  Rationale rationale{fields[kAnnotator], fields[kOwnLabel], parse_marks(fields[kRationale])};
+  Rationale rationale{fields[kAnnotator], fields[kAnnotatorLabel], parse_marks(fields[kRationale])};
   if (rationale.is_decisive.size() != sentence.words.size()) {
     throw Error(fmt::format("the rationale has to be of {} marks, one a word, but got {}",
                             sentence.words.size(), rationale.is_decisive.size()));

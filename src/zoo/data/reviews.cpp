@@ -72,7 +72,7 @@ std::map<std::string, double> read_lexicon(const std::string& path) {
     const std::vector<std::string> fields = split(line, '\t');
     if (fields.size() < 2) throw FileError(path, number, "has to hold word<TAB>valence");
     const double valence = parse_number(path, number, "the valence", fields[1]);
-    // Emoticons are several words to us, and none of them has the whole's valence.
+    // Emoticons are several words here, none of which has the valence of the whole.
     const std::vector<Word> word = parse_words(path, number, fields[0]);
     if (word.size() == 1) valences[word[0].form] = valence;
   }

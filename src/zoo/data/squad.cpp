@@ -19,7 +19,7 @@ namespace {
 
 using nlohmann::json;
 
-// Where each character of the text begins, and where the last one ends.
+// The byte at which each character of the text begins, and that at which the last one ends.
 std::vector<int64_t> character_borders(const std::string& text) {
   int64_t invalid = 0;
   std::vector<int64_t> borders = {0};

@@ -26,8 +26,8 @@ std::string unescape(std::string_view word) {
   return result;
 }
 
-// Throws a message without the place. Open nodes are kept in a list and not on the stack, so a line
-// may open as many as it likes.
+// Errors do not name the file and line. Open nodes are kept in a list, not on the call stack, so
+// that a line may open any number of them.
 LabelledSentence parse(std::string_view line) {
   struct Node {
     LabelledPhrase phrase;

@@ -15,8 +15,8 @@ size_t ill_formed_length(std::string_view text) {
   const int lead = byte(0);
   size_t wanted = 1;
   if (lead >= 0xC2 && lead <= 0xF4) wanted = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte is held to fewer values where others would make an overlong form, a surrogate
-  // or a number beyond Unicode.
+  // The second byte has fewer allowed values where others would make an overlong form, a surrogate
+  // or a code beyond Unicode.
   int low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   int high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   size_t length = 1;

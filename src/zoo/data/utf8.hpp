@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// The characters of a text, with the bytes that they stand in.
+/// The characters of a UTF-8 text, with their bytes.
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace diffmask {
 
-constexpr int32_t kReplacement = 0xFFFD;  ///< what stands for bytes that are not UTF-8
+constexpr int32_t kReplacement = 0xFFFD;  ///< stands for bytes that are not UTF-8
 
 struct Character {
   int32_t code;
@@ -17,7 +17,7 @@ struct Character {
 };
 
 /// Never fails: each ill-formed sequence becomes a kReplacement and is counted in `invalid`. As
-/// Unicode recommends, such a sequence is as long as it could still have become a character.
+/// Unicode recommends, such a sequence ends where it can no longer become a character.
 std::vector<Character> decode_utf8(std::string_view text, int64_t& invalid);
 
 void append_utf8(std::string& text, int32_t code);

@@ -98,7 +98,7 @@ std::vector<Word> words(std::string_view text) {
     if (!invisible(all[i].code)) {
       Word word{std::string(text.substr(all[i].begin, all[next - 1].end - all[i].begin)), {}};
       word.form = fold(word.text);
-      // A lone variation selector or joiner is nothing to see, and folds to nothing.
+      // A lone variation selector or joiner is invisible and folds to nothing.
       if (!word.form.empty()) result.push_back(std::move(word));
     }
     i = next;

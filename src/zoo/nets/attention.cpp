@@ -1,21 +1,23 @@
 #include "zoo/nets/attention.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
+#include "diffmask/core/libtorch.hpp"
+#include "diffmask/core/random.hpp"
+
 namespace diffmask {
 
-// LibTorch's fused operator came with 2.0. With gradients, too, it is faster at most lengths (2.13,
-// one thread, 32 x 12 heads of 32, forward + backward in ms for T = 16, 32, 64,
-// 128: 1.4, 3.0, 12.4, 43.5, against 1.4, 4.0, 11.0, 51.7 for the products below). Its dropout
-// would be drawn from the global generator.
+// LibTorch has a fused operator since 2.0, which is faster at most lengths, with gradients too
+// (2.13, one thread, 32 x 12 heads of 32; forward + backward in ms for T = 16, 32, 64, 128: 1.4,
+// 3.0, 12.4, 43.5, against 1.4, 4.0, 11.0, 51.7 for the products below). Its dropout draws from the
+// global generator, so it is not used with dropout.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, double dropped, at::Generator generator) {
-#if TORCH_VERSION_MAJOR >= 2
+#if DIFFMASK_TORCH_AT_LEAST(2, 0)
   if (dropped == 0) {
     if (!mask.defined()) return at::scaled_dot_product_attention(q, k, v);
     return at::scaled_dot_product_attention(q, k, v, mask.unsqueeze(1).unsqueeze(1));
@@ -35,10 +37,7 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   at::Tensor weights = at::baddbmm(bias, flat(q), flat(k).transpose(1, 2), /*beta=*/1,
                                    1 / std::sqrt(static_cast<double>(size)))
                            .softmax(-1);
-  if (dropped > 0) {
-    const double kept = 1 - dropped;
-    weights = weights * at::empty_like(weights).bernoulli_(kept, std::move(generator)).div_(kept);
-  }
+  weights = dropout(weights, dropped, std::move(generator));
   return at::bmm(weights, flat(v)).view({batch, heads, q.size(2), size});
 }
 

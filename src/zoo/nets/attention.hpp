@@ -8,9 +8,9 @@
 
 namespace diffmask {
 
-/// Shapes: q (B, heads, Q, D), k, v (B, heads, T, D); mask (B, T) bool, or undefined where no key
-/// is hidden, which is faster -> (B, heads, Q, D). A share of the weights, in [0, 1), is dropped,
-/// as the generator says.
+/// Dropout of the weights has rate `dropped`, in [0, 1), and draws from the generator.
+/// Shapes: q (B, heads, Q, D), k, v (B, heads, T, D); mask (B, T) bool, or undefined if no key is
+/// hidden, which is faster -> (B, heads, Q, D).
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, double dropped = 0.0, at::Generator generator = {});
 

@@ -86,12 +86,12 @@ at::Tensor GraphNet::states(const Inputs& x, Tap& tap) const {
   const at::Tensor source = x[1].select(1, 0), target = x[1].select(1, 1);
   const at::Tensor padding = x[2].logical_not().unsqueeze(2);
   at::Tensor h = tap("features", x[0]);
-  const bool self = options_.kind != GraphNetOptions::Kind::sum;
-  at::Tensor own = at::full({}, self ? 1.0 : 0.0, h.options());
+  const bool adds_self = options_.kind != GraphNetOptions::Kind::sum;
+  at::Tensor self = at::full({}, adds_self ? 1.0 : 0.0, h.options());  // a_t
   at::Tensor edge = at::ones_like(padding, h.options());
   if (options_.kind == GraphNetOptions::Kind::gcn) {
     const at::Tensor inverse = 1 / (x[3].to(h.scalar_type()).unsqueeze(2) + 1);
-    own = inverse;
+    self = inverse;
     edge = (at_nodes(inverse, source) * at_nodes(inverse, target)).sqrt();
   }
   edge = tap("edge", edge.masked_fill(padding, 0));
@@ -105,7 +105,7 @@ at::Tensor GraphNet::states(const Inputs& x, Tap& tap) const {
         tap(fmt::format("message.{}", layer), edge * ends.narrow(2, 0, h.size(2)))
             .masked_fill(padding, 0);
     const at::Tensor into = target.unsqueeze(2).expand_as(message);
-    h = updates_[layer]->forward((own * h).scatter_add(1, into, message));
+    h = updates_[layer]->forward((self * h).scatter_add(1, into, message));
     all.push_back(h);
   }
   return at::cat(all, 2);

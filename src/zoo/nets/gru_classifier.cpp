@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "diffmask/zoo/nets/gru_classifier.hpp"
-
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/zoo/data/words.hpp"
+#include "diffmask/zoo/nets/gru_classifier.hpp"
 #include "diffmask/zoo/nets/init.hpp"
 
 namespace diffmask {
@@ -47,15 +47,15 @@ GruClassifier::GruClassifier(GruClassifierOptions options, at::Generator generat
 }
 
 at::Tensor GruClassifier::dropped(const at::Tensor& state) const {
-  if (!is_training() || options_.dropout == 0) return state;
-  const double kept = 1 - options_.dropout;
-  return state * at::empty_like(state).bernoulli_(kept, generator_).div_(kept);
+  return is_training() ? dropout(state, options_.dropout, generator_) : state;
 }
 
 at::Tensor GruClassifier::embed(const at::Tensor& words) const {
   if (!is_training()) return embedding_->forward(words);
-  const at::Tensor lost = at::empty(words.sizes(), words.options().dtype(at::kBool))
-                              .bernoulli_(options_.word_dropout, generator_);
+  const at::TensorOptions there(generator_.device());
+  const at::Tensor lost = at::empty(words.sizes(), there.dtype(at::kBool))
+                              .bernoulli_(options_.word_dropout, generator_)
+                              .to(words.device());
   return dropped(embedding_->forward(words.masked_fill(lost, Vocabulary::kUnknown)));
 }
 

@@ -12,8 +12,8 @@
 namespace diffmask {
 namespace {
 
-// A GRU's size is its state's, also for its input weights: with 1/sqrt(2) for the two inputs of the
-// counting net its gates start saturated, and what it learns then is not the simple solution.
+// A GRU's fan in is the size of its state, also for its input weights: with 1/sqrt(2), by the two
+// inputs of the counting net, its gates start saturated and it does not learn the simple solution.
 int64_t fan_in(const torch::nn::Module& module, const at::Tensor& weight) {
   if (const auto* gru = module.as<torch::nn::GRU>()) return gru->options_base.hidden_size();
   return weight[0].numel();
@@ -21,7 +21,7 @@ int64_t fan_in(const torch::nn::Module& module, const at::Tensor& weight) {
 
 }  // namespace
 
-// Goes from child to child, as modules() cannot be asked for within a constructor.
+// Goes from child to child, as modules() cannot be called within a constructor.
 void initialise(torch::nn::Module& module, at::Generator generator) {
   at::NoGradGuard no_grad;
   for (auto& item : module.named_parameters(/*recurse=*/false)) {

@@ -2,23 +2,32 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <torch/nn/module.h>
 #include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/core/random.hpp"
 
 namespace diffmask {
 namespace {
 
-// An epoch's batches: shuffled, sorted by length within pools of some batches, shuffled again.
+// Where a module's batches have to be; the CPU if it has no parameters.
+c10::Device device_of(const torch::nn::Module& module) {
+  const auto parameters = module.parameters();
+  return parameters.empty() ? c10::Device(c10::kCPU) : parameters.front().device();
+}
+
+// An epoch's batches: shuffled, sorted by length within pools of batches, shuffled again.
 std::vector<std::vector<int64_t>> epoch_batches(const Dataset& data,
                                                 const SupervisedOptions& options,
                                                 const at::Generator& generator) {
@@ -52,10 +61,10 @@ std::vector<torch::optim::OptimizerParamGroup> groups_of(const std::vector<at::T
   return groups;
 }
 
-// As optimiser.step(), which passes over all parameters once an operation: LibTorch's fused
-// operator, which processors have since 2.4, does so once in all.
+// The same as optimiser.step(). That one passes over all parameters once per operation, LibTorch's
+// fused operator, which CPUs have since 2.4, once in all.
 void adamw_step(torch::optim::AdamW& optimiser) {
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+#if DIFFMASK_TORCH_AT_LEAST(2, 4)
   at::NoGradGuard no_grad;
   for (auto& group : optimiser.param_groups()) {
     const auto& options = static_cast<torch::optim::AdamWOptions&>(group.options());
@@ -88,8 +97,8 @@ void adamw_step(torch::optim::AdamW& optimiser) {
 }
 
 // The options' selection, or the mean loss.
-double validate(const Forward& forward, const Loss& loss, const Dataset& data, c10::Device device,
-                const SupervisedOptions& options) {
+double validate(const ModuleForward& forward, const SupervisedLoss& loss, const Dataset& data,
+                c10::Device device, const SupervisedOptions& options) {
   at::NoGradGuard no_grad;
   double sum = 0.0;
   std::vector<at::Tensor> outputs, labels;
@@ -127,8 +136,8 @@ void SupervisedOptions::validate() const {
   require(pool >= 1, "pool", ">= 1", pool);
 }
 
-SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& forward,
-                                   const Loss& loss, const Dataset& training,
+SupervisedSummary train_supervised(torch::nn::Module& module, const ModuleForward& forward,
+                                   const SupervisedLoss& loss, const Dataset& training,
                                    const Dataset& validation, const SupervisedOptions& options,
                                    const std::vector<Callback>& callbacks) {
   options.validate();
@@ -137,7 +146,7 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   };
   const auto parameters = module.parameters();
-  const c10::Device device = parameters.at(0).device();
+  const c10::Device device = device_of(module);
   const at::Generator order = make_generator(options.seed);
   torch::optim::AdamW optimiser(groups_of(parameters, options));
   const int64_t batches = (training.size() + options.batch_size - 1) / options.batch_size;
@@ -183,11 +192,13 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const Forward& for
   return best;
 }
 
-at::Tensor predict(const Forward& forward, const Dataset& data, int64_t batch_size) {
+at::Tensor predict(const torch::nn::Module& module, const ModuleForward& forward,
+                   const Dataset& data, int64_t batch_size) {
   at::NoGradGuard no_grad;
+  const c10::Device device = device_of(module);
   std::vector<at::Tensor> outputs, numbers;
   for (const auto& examples : length_batches(data, batch_size)) {
-    const Batch batch = data.batch(examples);
+    const Batch batch = data.batch(examples).to(device);
     outputs.push_back(forward(batch.inputs));
     numbers.push_back(batch.examples);
   }

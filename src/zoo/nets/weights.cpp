@@ -25,8 +25,8 @@ std::map<std::string, at::Tensor> named_tensors(const torch::nn::Module& module)
 
 void load_weights(torch::nn::Module& module, const std::string& path) {
   const Safetensors file = load_safetensors(path);
-  const auto own = named_tensors(module);
-  for (const auto& [name, tensor] : own) {
+  const auto expected = named_tensors(module);
+  for (const auto& [name, tensor] : expected) {
     const at::Tensor& stored = file.at(name);
     if (stored.sizes() != tensor.sizes() || stored.scalar_type() != tensor.scalar_type()) {
       throw FileError(
@@ -36,12 +36,12 @@ void load_weights(torch::nn::Module& module, const std::string& path) {
     }
   }
   for (const auto& [name, tensor] : file.tensors) {
-    if (!own.contains(name)) {
+    if (!expected.contains(name)) {
       throw FileError(path, fmt::format("tensor '{}' is not one of the module's", name));
     }
   }
   at::NoGradGuard no_grad;
-  for (auto [name, tensor] : own) tensor.copy_(file.at(name));
+  for (auto [name, tensor] : expected) tensor.copy_(file.at(name));
 }
 
 void save_weights(const torch::nn::Module& module, const std::string& path) {

@@ -18,16 +18,17 @@ constexpr int64_t kFresh = 1000;  // examples to validate on, and as many to mea
 // Streams of the seed.
 enum TaskStream : uint64_t { kData = 100, kWeights, kBlanks };
 
-double accuracy_on(const Dataset& data, const Forward& forward) {
-  const at::Tensor output = predict(forward, data);
-  const at::Tensor labels = data.batch(iota(data.size())).labels;
+double accuracy_on(const Dataset& data, const torch::nn::Module& net,
+                   const ModuleForward& forward) {
+  const at::Tensor output = predict(net, forward, data);
+  const at::Tensor labels = data.batch(iota(data.size())).labels.to(output.device());
   const at::Tensor predicted = output.dim() == 1 ? output.gt(0).to(at::kLong) : output.argmax(1);
   return predicted.eq(labels).to(at::kDouble).mean().item<double>();
 }
 
-// Trains the net on fresh data of the task, and fills in what follows from that.
+// Trains the net on fresh data of the task; fills in `training` and `accuracy`.
 TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& net,
-                  const Forward& forward, const Loss& loss, int64_t examples,
+                  const ModuleForward& forward, const SupervisedLoss& loss, int64_t examples,
                   const SupervisedOptions& options, const std::vector<Callback>& callbacks) {
   const at::Generator generator = make_generator(derive_seed(options.seed, kData));
   const TaskData training = task.make(examples, generator),
@@ -35,16 +36,16 @@ TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& ne
   TaskModel result;
   result.training =
       train_supervised(*net, forward, loss, *training.data, *validation.data, options, callbacks);
-  result.accuracy = accuracy_on(*fresh.data, forward);
+  result.accuracy = accuracy_on(*fresh.data, *net, forward);
   return result;
 }
 
 TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
   const auto net = std::make_shared<CountingNet>(make_generator(derive_seed(seed, kWeights)));
-  const Forward forward = [&](const Inputs& x) {
+  const ModuleForward forward = [&](const Inputs& x) {
     return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
   };
-  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+  const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
   };
   // Weight decay decides whether there is anything to find: docs/recipe.md, "The model matters".
@@ -64,22 +65,25 @@ TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Call
   return result;
 }
 
-// Steps that are too large leave the palindrome at chance, small ones take two_hop's pointers long.
-struct Recipe {
+// Large steps leave the palindrome at chance; with small ones two_hop's pointers take long to
+// learn.
+struct Pace {
   int64_t epochs;
   double rate;
 };
 
-Recipe recipe(const std::string& task) {
+Pace pace_of(const std::string& task) {
   if (task == "two_hop") return {6, 4e-3};
   if (task == "palindrome") return {6, 1e-3};
   return {3, 2e-3};
 }
 
-// Half of the rows have blanks at a share of their positions, which is drawn for each.
+// Half of the rows get blanks at a share of their positions that is drawn for each row.
 at::Tensor with_blanks(const at::Tensor& tokens, const at::Generator& generator) {
-  const at::Tensor share = (2 * at::rand({tokens.size(0), 1}, generator) - 1).clamp_min(0);
-  return tokens.masked_fill(at::rand(tokens.sizes(), generator).lt(share), 0);
+  const at::TensorOptions there(generator.device());
+  const at::Tensor share = (2 * at::rand({tokens.size(0), 1}, generator, there) - 1).clamp_min(0);
+  const at::Tensor blank = at::rand(tokens.sizes(), generator, there).lt(share);
+  return tokens.masked_fill(blank.to(tokens.device()), 0);
 }
 
 TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
@@ -97,13 +101,13 @@ TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callb
                           .head_dropout = 0};
   const auto net = std::make_shared<Bert>(config, BertHead{.classes = task.classes}, generator);
   initialise(*net, generator);  // N(0, 0.02) is for wide nets; it would cost thousands of steps
-  const Forward forward = [&](const Inputs& x) {
+  const ModuleForward forward = [&](const Inputs& x) {
     return net->forward({net->is_training() ? with_blanks(x[0], blanks) : x[0], x[1]});
   };
-  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+  const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::cross_entropy_loss(logits, labels);
   };
-  const auto [epochs, rate] = recipe(task.name);
+  const auto [epochs, rate] = pace_of(task.name);
   const SupervisedOptions options{.epochs = epochs,
                                   .batch_size = 64,
                                   .rate = rate,
@@ -121,7 +125,7 @@ TaskModel encoder_model(const Task& task, uint64_t seed, const std::vector<Callb
   return result;
 }
 
-// The graphs that so many examples are nodes of, with the labels of all nodes.
+// The graphs that `size` examples are nodes of, with the labels of all nodes.
 WholeGraph whole_graphs(const Task& task, int64_t size, const at::Generator& generator) {
   const TaskData drawn = task.make(size, generator);
   const Graph& graph = dynamic_cast<const NodeDataset&>(*drawn.data).graph();
@@ -130,7 +134,7 @@ WholeGraph whole_graphs(const Task& task, int64_t size, const at::Generator& gen
 
 TaskModel graph_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
   const at::Generator generator = make_generator(derive_seed(seed, kData));
-  // A graph for each 70 nodes: many, so that the net is right on others.
+  // One graph for every 70 nodes: many graphs, so that the net generalises to others.
   const WholeGraph training = whole_graphs(task, 2000, generator),
                    validation = whole_graphs(task, kFresh, generator);
   const TaskData fresh = task.make(kFresh, generator);
@@ -139,21 +143,21 @@ TaskModel graph_model(const Task& task, uint64_t seed, const std::vector<Callbac
                                                               .features = example[0].size(2),
                                                               .classes = task.classes},
                                               make_generator(derive_seed(seed, kWeights)));
-  const Loss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
+  const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::cross_entropy_loss(logits.flatten(0, 1), labels.flatten());
   };
   TaskModel result;
   result.training = train_supervised(
       *net, [&](const Inputs& x) { return net->node_logits(x); }, loss, training, validation,
       {.epochs = 400, .rate = 2e-2, .final_rate = 0.02, .seed = seed}, callbacks);
-  result.accuracy =
-      accuracy_on(*fresh.data, [&](const Inputs& x) { return net->node_logits(x).select(1, 0); });
+  result.accuracy = accuracy_on(*fresh.data, *net,
+                                [&](const Inputs& x) { return net->node_logits(x).select(1, 0); });
   result.model = tapped(net, example);
   result.site = "edge";
   result.blank = at::zeros({1});
   result.target = target::predicted;
   result.divergence = divergence::categorical;
-  // To a probe that reads "edge" alone all edges are alike: the ends tell them apart, once a layer
+  // All edges look alike to a probe that reads only "edge"; their ends tell them apart once a layer
   // has run. A state of 0 sends no message.
   result.explainer.sites = {"edge", "ends.1", "ends.2"};
   result.explainer.baseline = {.start = BaselineOptions::Start::zero, .learned = false};

@@ -14,15 +14,15 @@
 namespace diffmask {
 namespace {
 
-// Of numbers from `low` to `high`, both included.
+// Uniform integers from `low` to `high`, both included.
 at::Tensor draw(int64_t low, int64_t high, at::IntArrayRef shape, const at::Generator& generator) {
   return at::randint(low, high + 1, shape, generator, at::TensorOptions(at::kLong));
 }
 
-// (N, P) bool of numbers of positions, each (N).
-at::Tensor positions_at(const std::vector<at::Tensor>& numbers, int64_t positions) {
-  const at::Tensor all = at::zeros({numbers[0].size(0), positions}, at::kBool);
-  return all.scatter(1, at::stack(numbers, 1), true);
+// True at these positions of each row. Shape: indices (N) each -> (N, positions) bool.
+at::Tensor positions_at(const std::vector<at::Tensor>& indices, int64_t positions) {
+  const at::Tensor none = at::zeros({indices[0].size(0), positions}, at::kBool);
+  return none.scatter(1, at::stack(indices, 1), true);
 }
 
 // x[position], row by row.
@@ -41,22 +41,18 @@ TaskData task_data(at::Tensor tokens, at::Tensor labels, at::Tensor truth) {
 }  // namespace
 
 TaskData TaskData::answered() const {
-  struct Answered {
-    std::shared_ptr<const Dataset> all;  // the subset keeps a reference to it
-    Subset some;
-  };
   const at::Tensor rows = truth.any(1).nonzero().squeeze(1).contiguous();
   const int64_t* first = rows.data_ptr<int64_t>();
-  const auto both =
-      std::make_shared<Answered>(Answered{data, Subset(*data, {first, first + rows.numel()})});
-  return {{both, &both->some}, truth.index_select(0, rows).narrow(1, 0, both->some.longest())};
+  const auto some =
+      std::make_shared<Subset>(data, std::vector<int64_t>(first, first + rows.numel()));
+  return {some, truth.index_select(0, rows).narrow(1, 0, some->longest())};
 }
 
 TaskData make_majority(int64_t size, at::Generator generator) {
   require(size >= 1, "size", ">= 1", size);
   constexpr int64_t kLength = 9;
   const at::Tensor count = 2 * draw(0, 2, {size, 1}, generator) + 1;
-  // The ranks of random numbers: `count` of them are below it.
+  // `count` of the ranks of random numbers are below `count`.
   const at::Tensor order = at::argsort(at::rand({size, kLength}, generator), int64_t{1}, false);
   const at::Tensor truth = at::argsort(order, int64_t{1}, false).lt(count);
   const at::Tensor tokens = at::where(truth, draw(1, 2, {size, kLength}, generator),
@@ -75,7 +71,7 @@ TaskData make_lookup(int64_t size, at::Generator generator) {
 TaskData make_two_hop(int64_t size, at::Generator generator) {
   require(size >= 1, "size", ">= 1", size);
   constexpr int64_t kLength = 8;
-  // Position t skips t: one of the kLength - 2 others.
+  // One of the kLength - 2 tokens other than the position itself.
   const at::Tensor others = draw(1, kLength - 2, {size, kLength}, generator);
   const at::Tensor tokens = others + others.ge(at::arange(kLength)).to(at::kLong);
   tokens.select(1, 0).copy_(draw(1, kLength - 1, {size}, generator));
@@ -92,7 +88,7 @@ TaskData make_palindrome(int64_t size, at::Generator generator) {
   const at::Tensor changed = draw(0, 1, {size, 1}, generator).to(at::kBool);
   const at::Tensor place = draw(0, kLength - 1, {size}, generator);
   const at::Tensor here = positions_at({place}, kLength).logical_and(changed);
-  // One of the other symbols: 1 to kSymbols - 1 further, in a circle.
+  // One of the other symbols, 1 to kSymbols - 1 further on in a circle.
   const at::Tensor further = draw(1, kSymbols - 1, {size, 1}, generator);
   const at::Tensor other = at::remainder(palindrome - 1 + further, kSymbols) + 1;
   return task_data(at::where(here, other, palindrome), changed.squeeze(1),

@@ -42,7 +42,7 @@ class InfoMaskFitTest : public testing::Test {
 
   at::Tensor scores(uint64_t seed) const {
     InfoMask method(model(), at_input());
-    method.fit(Subset(*data_, iota(160)), {.steps = 200, .seed = seed});
+    method.fit(Subset(data_, iota(160)), {.steps = 200, .seed = seed});
     return method.attribute(data_->batch({160, 170, 180, 190, 199})).scores.select(2, 0);
   }
 
@@ -82,7 +82,7 @@ TEST_F(InfoMaskFitTest, RefusesBadInput) {
       {"divergence", with({.divergence = nullptr}), "divergence has to be a function"},
       {"rate", fit({.rate = 0}), "rate has to be > 0"},
       {"final rate", fit({.final_rate = 2}), "final_rate has to be in (0, 1]"},
-      {"no data", [&] { InfoMask(model(), at_input()).fit(Subset(*data_, {})); }, "has to be"},
+      {"no data", [&] { InfoMask(model(), at_input()).fit(Subset(data_, {})); }, "has to be"},
   });
   expect_refused<Error>(
       {{"not fitted", [&] { InfoMask(model(), at_input()).attribute(data_->batch({0})); },

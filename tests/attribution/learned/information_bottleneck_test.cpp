@@ -183,7 +183,7 @@ TEST_F(BottleneckMethodTest, AReadOutFindsThePositionOfNewExamples) {
   place.select(1, 1).fill_(1);
   const at::Tensor x = at::cat({at::randn({200, 4, 2}, make_generator(5)), place}, 2);
   const PaddedDataset data({{x, true}}, at::full({200}, 4, at::kLong), {}, false);
-  const Subset training(data, iota(160));
+  const Subset training(borrowed(data), iota(160));
   const auto fitted = [&](uint64_t seed) {
     ReadOutBottleneck method(model_, at_input());
     method.fit(training, {.steps = 300, .rate = 0.03, .seed = seed});
@@ -233,7 +233,8 @@ TEST_F(BottleneckMethodTest, RefusesBadInput) {
        "0 in channel 1"},
       {"steps of a fit", [&] { ReadOutBottleneck(model_, at_input()).fit(data_, none); },
        "steps has to be >= 1"},
-      {"no data", [&] { InformationBottleneck(model_, at_input()).fit(Subset(data_, {})); },
+      {"no data",
+       [&] { InformationBottleneck(model_, at_input()).fit(Subset(borrowed(data_), {})); },
        "has to be"},
       {"NaN", [&] { explained({}, nan); }, "has to be finite"},
       {"span",

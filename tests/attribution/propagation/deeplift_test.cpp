@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/program/exported.hpp"
 #include "diffmask/program/script.hpp"
 #include "tests/attribution/rule_models.hpp"
@@ -118,7 +119,7 @@ TEST(DeepLiftTest, FusedAttentionIsItsParts) {
   const AttributionOptions options = to_one_number();
   const Attribution parts = explain(apart, options);
   EXPECT_LE(parts.gap.abs().max().item<double>(), 1e-9);
-#if TORCH_VERSION_MAJOR >= 2
+#if DIFFMASK_TORCH_AT_LEAST(2, 0)
   const auto fused = [&](const at::Tensor& x) {
     return weighted_sum(at::scaled_dot_product_attention(heads(x, 3), heads(x, 4), heads(x, 5)));
   };
@@ -229,7 +230,7 @@ TEST(DeepLiftTest, AgreesWithItsRulesWrittenOut) {
     Batch batch = numbered_batch(truth.at("input0"));
     if (name == "bert6") batch.inputs.push_back(truth.at("input1"));
     std::vector<std::string> formats = {name + ".ts"};
-    if (TORCH_VERSION_MAJOR >= 2) formats.push_back(name + ".pt2");
+    if (DIFFMASK_TORCH_AT_LEAST(2, 0)) formats.push_back(name + ".pt2");
     for (const std::string& format : formats) {
       SCOPED_TRACE(format);
       const auto model = load_program(reference_file(format), {.module_inputs = true});

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "diffmask/core/libtorch.hpp"
 #include "diffmask/program/exported.hpp"
 #include "diffmask/program/script.hpp"
 #include "tests/attribution/rule_models.hpp"
@@ -162,7 +163,7 @@ std::shared_ptr<const FrozenModel> block(bool fused) {
   const auto attend = [=](const at::Tensor& x, const Inputs&) {
     const at::Tensor q = layer(x, 1).unsqueeze(1), k = layer(x, 2).unsqueeze(1),
                      v = layer(x, 3).unsqueeze(1);
-#if TORCH_VERSION_MAJOR >= 2
+#if DIFFMASK_TORCH_AT_LEAST(2, 0)
     if (fused) return at::scaled_dot_product_attention(q, k, v).squeeze(1) + x;
 #endif
     const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) * 0.5;
@@ -196,7 +197,7 @@ TEST(LrpTest, FusedAttentionIsItsParts) {
   // Attention weights that are not explained: the one operator, or the softmax within.
   const LrpOptions whole{.rules = {{.operators = "aten::scaled_dot*", .rule = lrp::stop()}}};
   const LrpOptions within{.rules = {{.operators = "aten::softmax", .rule = lrp::stop()}}};
-  if (TORCH_VERSION_MAJOR >= 2) {
+  if (DIFFMASK_TORCH_AT_LEAST(2, 0)) {
     const at::Tensor stopped = relevance(true, whole);
     EXPECT_GT(relative_error(stopped, relevance(true, {})), 1e-3);
   }
@@ -280,7 +281,7 @@ TEST(LrpTest, ConservesRelevanceInBert) {
   SKIP_WITHOUT_REFERENCE();
   const Safetensors truth = load_safetensors(reference_file("bert.safetensors"));
   std::vector<std::string> formats = {"bert.ts"};
-  if (TORCH_VERSION_MAJOR >= 2) formats.push_back("bert.pt2");
+  if (DIFFMASK_TORCH_AT_LEAST(2, 0)) formats.push_back("bert.pt2");
   for (const std::string& format : formats) {
     SCOPED_TRACE(format);
     const auto model = load_program(reference_file(format));

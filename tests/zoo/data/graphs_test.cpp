@@ -96,6 +96,8 @@ TEST(GraphTest, RefusesBadInput) {
        "graph.edges has to be of shape (2, E), but got (5, 2)"},
       {"real", with([](Graph& graph) { graph.edges = graph.edges.to(at::kFloat); }),
        "graph.edges has to be"},
+      {"elsewhere", with([](Graph& graph) { graph.edges = graph.edges.to(c10::kMeta); }),
+       "graph.edges has to be on the CPU, but got meta"},
       {"too large", edges({0, 5}, {1, 0}),
        "graph.edges has to be between nodes 0..4, but got edge 1 from 5 to 0"},
       {"negative", edges({0}, {-1}), "but got edge 0 from 0 to -1"},
@@ -103,7 +105,7 @@ TEST(GraphTest, RefusesBadInput) {
        "graph.edges has to be between different nodes (networks add self-loops of their own), but "
        "got edge 1 from 2 to 2"},
       {"twice", edges({0, 1, 0}, {1, 0, 1}),
-       "graph.edges has to be there once each, but got edge 2 from 0 to 1"},
+       "graph.edges has to be listed once each, but got edge 2 from 0 to 1"},
       {"NaN", with([](Graph& graph) { graph.features[0][0] = NAN; }), "graph.features has to be"},
       {"labels", with([](Graph& graph) { graph.labels = at::zeros({4}, at::kLong); }),
        "graph.labels has to be of shape (5)"},
@@ -113,7 +115,7 @@ TEST(GraphTest, RefusesBadInput) {
        [] {
          NodeDataset(path(), {0, 3}, 2);
        },
-       "nodes has to be those that an edge leads to, but got 3"},
+       "nodes has to be reached by at least one edge each, but got 3"},
       {"no examples", [] { NodeDataset(path(), {}, 2); }, "nodes has to be at least one"},
       {"example", [&] { data.batch({1}); }, "examples has to be in 0..0, but got 1"},
       {"empty batch", [&] { data.batch({}); }, "examples has to be at least one"},

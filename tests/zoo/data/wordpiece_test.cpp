@@ -289,7 +289,7 @@ TEST_F(WordPieceFolderTest, NamesWhatIsWrong) {
          write_vocabulary(tokens);
          load();
        },
-       list + ":15: the token '##aff' has to be there once, but got it in line 8 too"},
+       list + ":15: the token '##aff' has to be listed once, but is in line 8 too"},
   });
   write_vocabulary(kVocabulary);
   const auto with = [&](const json& value) {

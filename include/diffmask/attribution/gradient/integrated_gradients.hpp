@@ -48,7 +48,7 @@ class IntegratedGradients : public SiteMethod {
  public:
   explicit IntegratedGradients(std::shared_ptr<const FrozenModel> model,
                                AttributionOptions options = {},
-                               IntegratedGradientsOptions own = {});
+                               IntegratedGradientsOptions settings = {});
 
   /// gap = y(h) - y(b), a mean over baselines, less the sum of all features: of the site, or of all
   /// sites where they move together. Positions outside of the batch's mask have features, too, so
@@ -60,7 +60,7 @@ class IntegratedGradients : public SiteMethod {
   std::vector<Column> explain_all(const Original& original) const override;
 
  private:
-  IntegratedGradientsOptions own_;
+  IntegratedGradientsOptions settings_;
 };
 
 }  // namespace diffmask

@@ -23,6 +23,7 @@ struct AmortisedOptions {
   double final_rate = 0.1;  ///< it falls linearly to this share at the last step, in (0, 1]
   BatchOptions batches;
   uint64_t seed = 0;  ///< of the probes, the order of batches, and what a loss draws
+  std::vector<Callback> callbacks = {};  ///< called after each step
 
   void validate() const;
 };
@@ -31,13 +32,13 @@ struct AmortisedOptions {
 class AmortisedProbes {
  public:
   /// A batch's loss at a site, a scalar. Shape: logits (B, P).
-  using Loss = std::function<at::Tensor(const RecordedBatches::Item& item, int64_t depth,
-                                        const at::Tensor& logits, at::Generator generator)>;
+  using SiteLoss = std::function<at::Tensor(const RecordedBatch& item, int64_t depth,
+                                            const at::Tensor& logits, at::Generator generator)>;
 
   /// Trains new probes; those from before are kept where an exception passes.
   void fit(const FrozenModel& model, const AttributionOptions& options,
            const MlpProbeOptions& probe, const Dataset& data, const AmortisedOptions& amortised,
-           const Loss& loss, const std::vector<Callback>& callbacks);
+           const SiteLoss& loss);
 
   /// Of positions in one group their mean. Shape: (B, P). Throws Error before `fit`.
   at::Tensor logits(const AttributionOptions& options, const Recording& recording,

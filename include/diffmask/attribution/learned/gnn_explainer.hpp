@@ -49,7 +49,7 @@ class GnnExplainer : public SiteMethod {
  public:
   /// Outputs have to be logits (B, C), of which `options.target` chooses one a row.
   explicit GnnExplainer(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                        GnnExplainerOptions own = {});
+                        GnnExplainerOptions settings = {});
 
   /// The features' masks u, a row an example. ArgumentError unless options name their
   /// site. Shape: (B, F, D) for D depths.
@@ -64,7 +64,7 @@ class GnnExplainer : public SiteMethod {
   };
   Masks fit(const Original& original, int64_t depth) const;
 
-  GnnExplainerOptions own_;
+  GnnExplainerOptions settings_;
 };
 
 }  // namespace diffmask

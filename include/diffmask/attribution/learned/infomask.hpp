@@ -39,12 +39,11 @@ struct InfoMaskOptions {
 class InfoMask : public SiteMethod {
  public:
   explicit InfoMask(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                    InfoMaskOptions own = {});
+                    InfoMaskOptions settings = {});
 
   /// Trains a probe for each site, which reads the states at all of them. Throws ArgumentError
   /// where a loss is not finite.
-  void fit(const Dataset& data, const AmortisedOptions& options = {},
-           const std::vector<Callback>& callbacks = {});
+  void fit(const Dataset& data, const AmortisedOptions& options = {});
 
   /// Besides what SiteMethod says, Error before `fit`.
   using SiteMethod::attribute;
@@ -53,7 +52,7 @@ class InfoMask : public SiteMethod {
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  InfoMaskOptions own_;
+  InfoMaskOptions settings_;
   AmortisedProbes probes_;
 };
 

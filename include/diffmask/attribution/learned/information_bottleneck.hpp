@@ -66,7 +66,7 @@ class InformationBottleneck : public SiteMethod {
  public:
   explicit InformationBottleneck(std::shared_ptr<const FrozenModel> model,
                                  AttributionOptions options = {},
-                                 InformationBottleneckOptions own = {});
+                                 InformationBottleneckOptions settings = {});
 
   /// Takes mu and sigma from these data: the model's training data, or a part of them.
   void fit(const Dataset& data);
@@ -78,7 +78,7 @@ class InformationBottleneck : public SiteMethod {
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  InformationBottleneckOptions own_;
+  InformationBottleneckOptions settings_;
   std::map<std::string, StateStatistics> statistics_;
 };
 
@@ -88,13 +88,12 @@ class InformationBottleneck : public SiteMethod {
 class ReadOutBottleneck : public SiteMethod {
  public:
   explicit ReadOutBottleneck(std::shared_ptr<const FrozenModel> model,
-                             AttributionOptions options = {}, BottleneckOptions own = {},
+                             AttributionOptions options = {}, BottleneckOptions settings = {},
                              MlpProbeOptions probe = {});
 
   /// Takes mu and sigma from the data and trains a probe for each site. Throws Error where a
   /// divergence is not finite.
-  void fit(const Dataset& data, const AmortisedOptions& options = {},
-           const std::vector<Callback>& callbacks = {});
+  void fit(const Dataset& data, const AmortisedOptions& options = {});
 
   /// Besides what SiteMethod says, Error before `fit`.
   using SiteMethod::attribute;
@@ -103,7 +102,7 @@ class ReadOutBottleneck : public SiteMethod {
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  BottleneckOptions own_;
+  BottleneckOptions settings_;
   MlpProbeOptions probe_;
   std::map<std::string, StateStatistics> statistics_;
   AmortisedProbes probes_;

@@ -47,13 +47,13 @@ struct NoiseToleranceOptions {
 class NoiseTolerance : public SiteMethod {
  public:
   explicit NoiseTolerance(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
-                          NoiseToleranceOptions own = {});
+                          NoiseToleranceOptions settings = {});
 
  protected:
   Column explain(const Original& original, int64_t depth) const override;
 
  private:
-  NoiseToleranceOptions own_;
+  NoiseToleranceOptions settings_;
 };
 
 }  // namespace diffmask

@@ -16,6 +16,11 @@
 ///     max pooling             what grew goes to the winner at h, what shrank to the winner at b
 ///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
 ///
+/// unless DeepLiftOptions::rules has a rule of one's own for it (operator_rule.hpp).
+///
+///     DeepLift method(model, {.sites = {"embedding"}, .target = target::class_index(1)});
+///     Attribution attribution = method.attribute(batch);  // gap: what the scores miss
+///
 /// Of softmax p = exp(x - l) the exponentials go by Rescale, and l by sum_j dp_j = 0.
 /// Recurrent operators, packed or not, are taken apart as src/program/recurrent.hpp writes them, step
 /// by step. einsum is a product of as many factors as are explained.
@@ -26,12 +31,22 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
+#include "diffmask/attribution/propagation/operator_rule.hpp"
 #include "diffmask/model/frozen_model.hpp"
 
 namespace diffmask {
+
+struct DeepLiftEntry {
+  /// Which operators, such as "aten::conv*", and of which calls of modules (a site's name; of a
+  /// native model the site that comes next); patterns as of FrozenModel::select.
+  std::string operators;
+  OperatorRule rule;
+  std::string modules = "**";
+};
 
 struct DeepLiftOptions {
   /// What elementwise functions do. RevealCancel (section 3.5.3) sees terms above and below 0 that
@@ -39,22 +54,26 @@ struct DeepLiftOptions {
   enum class Activation { rescale, reveal_cancel };
   Activation activation = Activation::rescale;
 
-  /// References, of which scores are averaged: several, or a random one several times. None: the
-  /// one of AttributionOptions::fill.
+  /// References, of which scores are averaged: several, or a random one several times. If empty,
+  /// the one of AttributionOptions::fill.
   std::vector<Fill> references = {};
+
+  std::vector<DeepLiftEntry> rules =
+      {};  ///< the first that fits; else the operator's own, as above
 };
 
 /// `gap` is target(h) - target(b) - the sum of all features' scores, a mean over references.
 class DeepLift : public Attributor {
  public:
-  /// The model: a Program, or a native one, which is traced on each batch (NativeModel::trace).
+  /// The model: one with a program, as FrozenModel::program gives; native ones are traced on each
+  /// batch.
   /// Throws ArgumentError for options that are not valid or sites that the model does not have.
   explicit DeepLift(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                     DeepLiftOptions deeplift = {});
 
   /// One pass, one more from each site for each reference, and as many walks backward, of as many
-  /// examples at once as options.passes allow. Besides what
-  /// Attributor says, ArgumentError for a site that the output does not depend on.
+  /// examples at once as options.passes allow. Besides what Attributor says, ArgumentError for a
+  /// site that the output does not depend on, or a model without a program.
   Attribution attribute(const Batch& batch) const override;
 
  private:

@@ -33,24 +33,30 @@
 /// whole, as "aten::gru", fits nothing.
 ///
 /// Other operators are an error that names them and where they stand, unless the table has an entry
-/// for them.
+/// for them: with a rule of one's own (operator_rule.hpp), it can be any operator.
+///
+///     Lrp method(model, {.sites = {"embedding"}},
+///                {.rules = {{.modules = "encoder.**", .rule = lrp::gamma()}}});
+///     Attribution attribution = method.attribute(batch);  // gap: what was not conserved
 
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
+#include "diffmask/attribution/propagation/operator_rule.hpp"
 #include "diffmask/model/frozen_model.hpp"
 
 namespace diffmask {
 
 /// Writing z for a denominator, it is z + epsilon sign(z) that is divided by (sign(0) = 1).
 struct LrpRule {
-  enum class Kind { epsilon, gamma, alpha_beta, z_box, flat, identity, stop };
+  enum class Kind { epsilon, gamma, alpha_beta, z_box, flat, identity, stop, custom };
   Kind kind = Kind::epsilon;
   double epsilon = 1e-6;           ///< > 0, small beside z
   double gamma = 0, beta = 0;      ///< >= 0
   at::Tensor low = {}, high = {};  ///< of z_box
+  OperatorRule function = {};      ///< of custom
 };
 
 namespace lrp {
@@ -80,18 +86,21 @@ LrpRule identity();
 /// weights are not explained (Ali et al. 2022).
 LrpRule stop();
 
+/// A rule of one's own, of any operator.
+LrpRule custom(OperatorRule rule);
+
 }  // namespace lrp
 
 struct LrpEntry {
   /// Which calls of modules (a site's name; of a native model the site that comes next), and which
-  /// operators, such as "aten::conv*"; patterns as of FrozenModel::select. No operators: those with
-  /// weights.
+  /// operators, such as "aten::conv*"; patterns as of FrozenModel::select. If `operators` is empty,
+  /// those with weights.
   std::string modules = "**", operators = "";
   LrpRule rule = {};
 };
 
 struct LrpOptions {
-  std::vector<LrpEntry> rules = {};  ///< the first that fits; then epsilon
+  std::vector<LrpEntry> rules = {};  ///< the first that fits; else the operator's own, as above
   double epsilon = 1e-6;             ///< of rules that are not chosen by the table; > 0
 
   /// What becomes of the share of biases, other constants, epsilon (of weights and of sums x + y)
@@ -106,15 +115,16 @@ struct LrpOptions {
 /// there.
 class Lrp : public Attributor {
  public:
-  /// The model: a Program, or a native one, which is traced on each batch (NativeModel::trace).
+  /// The model: one with a program, as FrozenModel::program gives; native ones are traced on each
+  /// batch.
   /// Throws ArgumentError for options that are not valid or sites that the model does not have.
   explicit Lrp(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                LrpOptions lrp = {});
 
   /// One pass and one walk backward for all sites, of as many examples at once as options.passes
-  /// allow; the options' fill is not used. Besides what
-  /// Attributor says, ArgumentError for a site that the output does not depend on; Error for an
-  /// operator without a rule.
+  /// allow; the options' fill is not used. Besides what Attributor says, ArgumentError for a site
+  /// that the output does not depend on, or a model without a program; Error for an operator
+  /// without a rule.
   Attribution attribute(const Batch& batch) const override;
 
  private:

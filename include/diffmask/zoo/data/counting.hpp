@@ -3,9 +3,13 @@
 /// The counting task of De Cao et al. 2020 (section 4.1), whose true attribution is known: are
 /// there more n than m among the digits?
 ///
-/// A query (n, m) of two different digits; 1 to 10 digits, each with probability 1/4 the one, with
-/// 1/4 the other query digit, and any of the other eight with 1/16; the label is 1 iff #n > #m.
-/// What decides are the positions that hold n or m, all alike.
+/// An example is a query (n, m) of two different digits, and 1 to 10 digits: each is n or m with
+/// probability 1/4 each, and any of the other eight with 1/16. The label is 1 iff #n > #m. The
+/// positions that hold n or m decide, all equally.
+///
+///     const CountingData data = make_counting(9000, make_generator(seed));
+///     const PaddedDataset training = data.dataset();
+///     const at::Tensor truth = data.relevant();
 
 #include <ATen/core/Generator.h>
 
@@ -24,17 +28,17 @@ struct CountingData {
 
   int64_t size() const { return labels.size(0); }
 
-  /// As a data set whose inputs are digits (B, T), queries (B, 2) and mask (B, T).
+  /// As a data set with inputs digits (B, T), queries (B, 2) and mask (B, T).
   PaddedDataset dataset() const;
 
   /// (N, 10) bool: the positions that hold n or m.
   at::Tensor relevant() const;
 };
 
-/// Draws `size` examples.
+/// Draws `size` >= 1 examples.
 CountingData make_counting(int64_t size, at::Generator generator);
 
-/// Reads `split,n,m,length,label,x0,...,x9` rows of one split. FileError names a broken line.
+/// Reads the rows `split,n,m,length,label,x0,...,x9` of one split. FileError names a broken line.
 CountingData read_counting(const std::string& path, const std::string& split);
 
 }  // namespace diffmask

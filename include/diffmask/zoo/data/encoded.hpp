@@ -2,9 +2,13 @@
 /// \file
 /// Texts as a tokenizer has encoded them, for encoders of the BERT family.
 ///
-///     inputs   ids (B, T), attention mask (B, T), and types (B, T) where some text is a pair
-///     mask     (B, T): the tokens to be explained (those that frame a text only if asked for)
-///     groups   (B, T), if asked for: the word that a token is a part of
+///     inputs   ids (B, T), attention mask (B, T), and types (B, T) if any text is a pair
+///     mask     (B, T): the tokens to be explained; [CLS] and [SEP] only with explain_special
+///     groups   (B, T), with tie_words: the word that a token is a part of
+///
+///     const WordPiece tokenizer = WordPiece::load("models/sst2");
+///     const EncodedDataset data({tokenizer.encode("A fine film.")}, at::tensor({1}),
+///                               {.tie_words = true, .padding = tokenizer.padding()});
 
 #include <cstdint>
 #include <vector>
@@ -15,15 +19,14 @@
 namespace diffmask {
 
 struct EncodedOptions {
-  /// Whether the tokens that frame a text, [CLS] and [SEP], may be masked; if not, they are kept.
-  bool explain_special = false;
-  bool tie_words = false;  ///< sub-words of a word share one gate (Batch::groups)
-  int64_t padding = 0;     ///< the id that fills a batch up to its longest text
+  bool explain_special = false;  ///< whether [CLS] and [SEP] may be masked; if not, they are kept
+  bool tie_words = false;        ///< whether the sub-words of a word share a gate (Batch::groups)
+  int64_t padding = 0;           ///< the id that pads a batch to its longest text
 };
 
 class EncodedDataset : public Dataset {
  public:
-  /// ArgumentError for a text without a token to be explained. Shape: labels (N, ...), optional.
+  /// ArgumentError if a text has no token to explain. Shape: labels (N, ...), optional.
   explicit EncodedDataset(std::vector<Encoding> encodings, at::Tensor labels = {},
                           EncodedOptions options = {});
 
@@ -42,8 +45,9 @@ class EncodedDataset : public Dataset {
   bool has_pairs_ = false;
 };
 
-/// A number a word of a text's only or first part, 0..words - 1: the mean over its tokens; 0 for a
-/// word without one. Shape: values (T), floating point, T >= the encoding's size.
+/// For each of the words 0..words - 1 of a text, or of the first text of a pair, the mean of
+/// `values` over the word's tokens; 0 for a word without a token.
+/// Shape: values (T), floating point, T >= the encoding's size.
 std::vector<double> word_means(const Encoding& encoding, const at::Tensor& values, int64_t words);
 
 }  // namespace diffmask

@@ -1,10 +1,14 @@
 #pragma once
 /// \file
-/// Graphs, and the neighbourhoods that a node's prediction is made of.
+/// Graphs, and the neighbourhoods that a node's prediction depends on.
 ///
-/// A network of L layers of messages knows of a node v what lies within L hops: the messages that
-/// reach it run along edges (s, t) from whose t some path of at most L - 1 edges leads to v. These
-/// edges are v's computation graph (Ying et al. 2019, section 3.1), and they are its positions.
+/// With L layers of messages, node v sees what lies within L hops: a message reaches it along edge
+/// (s, t) if a path of at most L - 1 edges leads from t to v. These edges are v's computation graph
+/// (Ying et al. 2019, section 3.1). They are the positions to be explained.
+///
+///     const Graph graph{features, edges, labels};
+///     const NodeDataset data(graph, {3, 17}, /*hops=*/3);   // two nodes as examples
+///     const Batch batch = data.batch({0, 1});
 
 #include <cstdint>
 #include <string>
@@ -25,49 +29,50 @@ struct Graph {
   /// Number of edges into each node. Shape: (N) int64.
   at::Tensor degrees() const;
 
-  /// The number of each edge's reverse, -1 where there is none. Shape: (E) int64.
+  /// The index of each edge's reverse, -1 if there is none. Shape: (E) int64.
   at::Tensor reverses() const;
 
-  /// Throws ArgumentError for a graph without nodes or edges, ends that are no node's number,
-  /// self-loops (networks add their own), an edge that comes twice, features that are not finite,
-  /// or tensors that disagree in shape or dtype.
+  /// Throws ArgumentError for a graph without nodes or edges, an end that is not a node, a
+  /// self-loop (networks add their own), an edge that comes twice, features that are not finite,
+  /// edges that are not on the CPU, or tensors that disagree in shape or dtype.
   void validate() const;
 };
 
 /// A node's computation graph.
 struct Neighbourhood {
-  std::vector<int64_t> nodes;  ///< numbers in the graph; the node itself first, nearest first
-  std::vector<int64_t> edges;  ///< numbers in the graph, in rising order
+  std::vector<int64_t>
+      nodes;  ///< indices in the graph, nearest first: the node itself is the first
+  std::vector<int64_t> edges;  ///< indices in the graph, ascending
 };
 
-/// Of a network of `hops` layers, >= 1. ArgumentError for a node that is not the graph's.
+/// Of a network with `hops` >= 1 layers. ArgumentError for a node that is not in the graph.
 Neighbourhood computation_graph(const Graph& graph, int64_t node, int64_t hops);
 
 /// Nodes as examples, each in its own computation graph, whose edges are the positions.
 ///
-/// Inputs, for a batch of B examples of at most N nodes and P edges, the node itself being number
-/// 0:
+/// Inputs for a batch of B examples with at most N nodes and P edges; the node itself is node 0 of
+/// its row:
 ///
-///     features (B, N, F);   edges (B, 2, P) int64, numbers of the batch's nodes
-///     mask (B, P) bool;     degrees (B, N) int64, of the whole graph
+///     features (B, N, F);   edges (B, 2, P) int64, indices of the row's nodes
+///     mask (B, P) bool;     degrees (B, N) int64, in the whole graph
 ///
-/// so that a network's output is what it is on the whole graph. Padding is 0.
+/// With these a network's output is the same as on the whole graph. Padding is 0.
 class NodeDataset : public Dataset {
  public:
   /// The examples are `nodes`, in this order. With `share`, the two directions of an edge share a
-  /// gate (Batch::groups). ArgumentError for a graph that is not valid, for no nodes, and for a
-  /// node that no edge leads to: nothing of it could be explained.
+  /// gate (Batch::groups). ArgumentError if the graph is not valid, if there are no nodes, and for
+  /// a node that no edge leads to, as it has nothing to explain.
   NodeDataset(Graph graph, std::vector<int64_t> nodes, int64_t hops, bool share = true);
 
   int64_t size() const override { return static_cast<int64_t>(nodes_.size()); }
   int64_t length(int64_t example) const override;
   Batch batch(const std::vector<int64_t>& examples) const override;
 
-  /// The number in the graph of each of the batch's edges, -1 for padding. Shape: (B, P).
+  /// The index in the graph of each edge of the batch, -1 for padding. Shape: (B, P).
   at::Tensor edges(const std::vector<int64_t>& examples) const;
 
   const Graph& graph() const { return graph_; }
-  /// The examples' numbers in the graph.
+  /// The examples' indices in the graph.
   const std::vector<int64_t>& nodes() const { return nodes_; }
 
  private:
@@ -75,16 +80,16 @@ class NodeDataset : public Dataset {
 
   Graph graph_;
   std::vector<int64_t> nodes_;
-  std::vector<int64_t> pairs_;  // a number an edge; that of its reverse is the same
+  std::vector<int64_t> pairs_;  // for each edge a number that it shares with its reverse
   std::vector<Neighbourhood> neighbourhoods_;
   bool share_;
 };
 
-/// The whole graph as its data set's one example, with the inputs of NodeDataset: to train on all
-/// nodes at once. Labels (1, N) are -100 but at `nodes`, which torch's cross entropy leaves out.
+/// The whole graph as a single example with the inputs of NodeDataset, to train on all nodes at
+/// once. Labels (1, N) are -100 except at `nodes`; LibTorch's cross entropy ignores -100.
 class WholeGraph : public Dataset {
  public:
-  /// ArgumentError for a graph that is not valid or has no labels, or nodes that are not its own.
+  /// ArgumentError if the graph is not valid or has no labels, and for a node that is not in it.
   WholeGraph(Graph graph, const std::vector<int64_t>& nodes);
 
   int64_t size() const override { return 1; }

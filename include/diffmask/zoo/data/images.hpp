@@ -1,8 +1,12 @@
 #pragma once
 /// \file
 /// Labelled images, and Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 70,000 photographs of clothes
-/// in ten classes, 28 x 28 cells of grey, 60,000 of them to train on. Debian's package
+/// in ten classes, 28 x 28 grey pixels each, 60,000 of them for training. Debian's package
 /// dataset-fashion-mnist puts it under /usr/share/datasets/fashion-mnist.
+///
+///     const auto all = read_fashion_mnist("/usr/share/datasets/fashion-mnist", Split::training);
+///     const PaddedDataset training = all.part(0, 50'000).dataset(/*positions=*/49);
+///     const Batch batch = training.batch({0, 1});
 
 #include <ATen/core/Tensor.h>
 
@@ -20,25 +24,25 @@ struct LabelledImages {
 
   int64_t size() const { return images.size(0); }
 
-  /// The images first..first + count - 1; ArgumentError where there are not as many.
+  /// Images first..first + count - 1; ArgumentError if there are fewer.
   LabelledImages part(int64_t first, int64_t count) const;
 
-  /// As batches for a model whose one input is the images. The number of positions is that of
-  /// the sites to be explained: a 7 x 7 grid of patches has 49.
+  /// As a data set for a model whose only input is the images. `positions` is the number of
+  /// positions of the sites to be explained: a 7 x 7 grid of patches has 49.
   PaddedDataset dataset(int64_t positions) const;
 };
 
-/// Images and labels of two IDX files. FileError unless they are uint8, of shapes (N, H, W) and
+/// Images and labels from two IDX files. FileError unless they are uint8 of shapes (N, H, W) and
 /// (N).
 LabelledImages read_labelled_images(const std::string& images, const std::string& labels);
 
 enum class Split { training, test };
 
-/// One part of Fashion-MNIST from the folder that holds its four compressed files under their own
-/// names. FileError, too, where a label is not a class.
+/// One part of Fashion-MNIST, from the folder that holds its four compressed files under their
+/// original names. FileError also if a label is not a class.
 LabelledImages read_fashion_mnist(const std::string& folder, Split split);
 
-/// The names of its classes 0..9.
+/// The names of Fashion-MNIST's classes 0..9.
 const std::vector<std::string>& fashion_classes();
 
 }  // namespace diffmask

@@ -1,8 +1,12 @@
 #pragma once
 /// \file
-/// Which words people say decided their judgement of a sentence: FairRationales, Thorn Jakobsen et
-/// al., "Being right for whose right reasons?", ACL 2023, for sentences of the Stanford Sentiment
-/// Treebank.
+/// The words that people say decided their judgement of a sentence, to compare attributions with:
+/// FairRationales (Thorn Jakobsen et al., "Being right for whose right reasons?", ACL 2023), for
+/// sentences of the Stanford Sentiment Treebank.
+///
+///     for (const RationaleSentence& sentence : read_rationales("sst_rationales.tsv")) {
+///       const std::vector<bool>& marks = sentence.rationales.at(0).is_decisive;   // one per word
+///     }
 
 #include <cstdint>
 #include <string>
@@ -12,25 +16,26 @@ namespace diffmask {
 
 struct Rationale {
   std::string annotator;
-  std::string label;              ///< the annotator's own: positive, negative, no sentiment
-  std::vector<bool> is_decisive;  ///< one a word of the sentence
+  std::string label;              ///< the annotator's label: positive, negative, no sentiment
+  std::vector<bool> is_decisive;  ///< one per word of the sentence
 };
 
 struct RationaleSentence {
   std::string id;
-  std::string label;               ///< positive or negative, as the treebank has it
-  std::string split;               ///< train, dev or test; "" where it is in none
-  int64_t line = -1;               ///< from 0 in that split's file of trees; -1 where in none
-  std::vector<std::string> words;  ///< between spaces, punctuation and all
+  std::string label;  ///< the treebank's label: positive or negative
+  std::string split;  ///< train, dev or test; empty if it is in none
+  int64_t line = -1;  ///< its line in that split's file of trees, from 0; -1 if in none
+  std::vector<std::string> words;  ///< split at spaces, punctuation included
   std::vector<Rationale> rationales;
 };
 
-/// Reads the tab-separated table, whose first line names its columns; sentences in order of first
-/// appearance. FileError names a line with another number of fields, a rationale that is not 0 or 1
-/// for each word, a second one of the same annotator, or another sentence than before of that id.
+/// Reads the tab-separated table, whose first line names its columns. Sentences are in order of
+/// first appearance. FileError names a line with a wrong number of fields, a rationale that is not
+/// 0 or 1 for each word, a second rationale by the same annotator, or another sentence than before
+/// under the same id.
 ///
-/// The words are not those of the trees, which divide "film's" and the like. Without spaces both
-/// are the same text but for a few sentences, so characters lead from one to the other.
+/// The words are not those of the trees, which split "film's" and the like. Without spaces both are
+/// the same text, except in a few sentences, so that words can be matched by their characters.
 std::vector<RationaleSentence> read_rationales(const std::string& path);
 
 }  // namespace diffmask

@@ -1,10 +1,14 @@
 #pragma once
 /// \file
-/// Sentences with a sentiment for the whole, each phrase and each word, from trees as the Stanford
-/// Sentiment Treebank has them: Socher et al., "Recursive deep models for semantic compositionality
-/// over a sentiment treebank", EMNLP 2013.
+/// Sentences with a sentiment for the whole, for each phrase and for each word, from the trees of
+/// the Stanford Sentiment Treebank (Socher et al., "Recursive deep models for semantic
+/// compositionality over a sentiment treebank", EMNLP 2013):
 ///
 ///     (3 (2 A) (4 (4 fine) (2 film)))
+///
+///     for (const LabelledSentence& sentence : read_trees("trees/train.txt")) {
+///       fmt::print("{} {}\n", sentence.label, sentence.text());   // 3 A fine film
+///     }
 
 #include <cstdint>
 #include <string>
@@ -12,7 +16,7 @@
 
 namespace diffmask {
 
-/// Words of a sentence that are a part with a sentiment of its own.
+/// Words of a sentence that have a sentiment as a part.
 struct LabelledPhrase {
   int64_t label = 0;
   size_t first = 0, words = 0;  ///< words first .. first + words - 1 of the sentence
@@ -20,18 +24,19 @@ struct LabelledPhrase {
 
 /// Labels are 0..4: very negative, negative, neutral, positive, very positive.
 struct LabelledSentence {
-  int64_t label = 0;                 ///< that of the root
+  int64_t label = 0;                 ///< the root's label
   std::vector<std::string> words;    ///< the leaves, with ( ) / * for -LRB- -RRB- \/ \*
-  std::vector<int64_t> word_labels;  ///< those of the leaves
-  /// The nodes between root and leaves, a part after those that it has.
+  std::vector<int64_t> word_labels;  ///< the leaves' labels
+  /// The nodes between root and leaves, each after its parts.
   std::vector<LabelledPhrase> phrases = {};
 
-  /// The words with a space between them.
+  /// The words joined by spaces.
   std::string text() const;
 };
 
-/// Reads a tree a line. FileError names a line that is not one whole tree: unbalanced, empty, with
-/// another label, a node without a word or parts, or something left over.
+/// Reads one tree per line. FileError names a line that is not one whole tree: unbalanced, empty,
+/// with another label, with a node that has neither a word nor parts, or with something after the
+/// tree.
 std::vector<LabelledSentence> read_trees(const std::string& path);
 
 }  // namespace diffmask

@@ -9,8 +9,12 @@
 ///     classification  y = C tanh(D h_L[first] + d) + c       (DistilBERT: max(0, .), not tanh)
 ///     span            y_t = C h_L[t] + c,  two numbers: the logits of a start and of an end at t
 ///
-/// where every matrix has its bias, and attention(q, k, v) = softmax(q k^T / sqrt(H / heads)) v a
-/// head, over the positions of the mask.
+/// where every matrix has its bias, and in each head attention(q, k, v) =
+/// softmax(q k^T / sqrt(H / heads)) v, over the positions where the mask is true.
+///
+///     const auto net = load_bert("models/sst2", {.classes = 2});
+///     const auto model = staged(net);
+///     const Recording recording = model->record({ids, mask}, {"layer.3"});
 
 #include <ATen/core/Generator.h>
 
@@ -37,18 +41,20 @@ struct BertConfig {
   int64_t intermediate_size = 3072;  ///< >= 1
   int64_t positions = 512;           ///< rows of P, >= 1
   int64_t types = 2;                 ///< rows of S, >= 0; DistilBERT has none
-  int64_t padding = 0;          ///< RoBERTa: positions count from padding + 1, over ids that differ
+  int64_t padding = 0;          ///< the id of padding; RoBERTa counts positions from padding + 1,
+                                ///< skipping this id
   double norm_epsilon = 1e-12;  ///< > 0
-  double dropout = 0.1;         ///< after embeddings and sublayers while training, in [0, 1)
-  double attention_dropout = 0.1;  ///< of attention's weights while training, in [0, 1)
-  double head_dropout = 0.1;       ///< before a classification's C while training, in [0, 1)
+  /// Rates of dropout in training mode, each in [0, 1).
+  double dropout = 0.1;            ///< after the embeddings and each sublayer
+  double attention_dropout = 0.1;  ///< of the attention weights
+  double head_dropout = 0.1;       ///< before C in a classification
 
-  /// The most ids of one text.
+  /// The largest number of ids in one text.
   int64_t longest() const;
   void validate() const;
 
-  /// From the folder's config.json; FileError names a field that is missing or ill-typed, a model
-  /// type or an activation that is not known, and a size that breaks its rule.
+  /// From the folder's config.json. FileError names a field that is missing or of the wrong type,
+  /// an unknown model type or activation, and a size that breaks its rule.
   static BertConfig read(const std::string& folder);
 };
 
@@ -56,40 +62,40 @@ struct BertHead {
   enum class Kind { classification, span };
 
   Kind kind = Kind::classification;
-  int64_t classes = 2;  ///< >= 1; a span has no classes
+  int64_t classes = 2;  ///< >= 1; ignored for a span
 };
 
-/// In evaluation mode the net is frozen: gradients flow to states, none to parameters, which halves
-/// the cost of a pass backward. In training mode they flow to both.
+/// In evaluation mode the net is frozen: gradients flow to states but not to parameters, which
+/// halves the cost of a backward pass. In training mode they flow to both.
 class Bert : public torch::nn::Module {
  public:
-  /// Matrices from N(0, 0.02), biases 0. These and dropout are drawn from the generator.
+  /// Matrices are drawn from N(0, 0.02), biases are 0. Weights and dropout draw from the generator.
   Bert(BertConfig config, BertHead head, at::Generator generator);
 
   /// Shapes: ids (B, T) int64 -> (B, T, H).
   at::Tensor embed_words(const at::Tensor& ids) const;
-  /// h_0. Shapes: words (B, T, H), ids (B, T); types (B, T) int64, optional: 0 everywhere.
+  /// h_0. Shapes: words (B, T, H), ids (B, T); types (B, T) int64, optional; if undefined, all 0.
   at::Tensor embed(const at::Tensor& words, const at::Tensor& ids, const at::Tensor& types) const;
-  /// h_{l+1} of h_l. Shapes: state (B, T, H), mask (B, T) bool, true at one position or more a row.
+  /// h_{l+1} from h_l. Shapes: state (B, T, H); mask (B, T) bool, true at least once in each row.
   at::Tensor layer(int64_t number, const at::Tensor& state, const at::Tensor& mask) const;
-  /// Shapes: state (B, T, H) -> (B, classes), or a span's (B, T, 2), start before end, with -inf
-  /// where the mask is false.
+  /// The head. Shapes: state (B, T, H) -> (B, classes); for a span (B, T, 2), start before end,
+  /// with -inf where the mask is false.
   at::Tensor decide(const at::Tensor& state, const at::Tensor& mask) const;
-  /// The last layer and `decide`, of h_{L-1}: for a classification at the first position alone,
-  /// which leaves of that layer little more than its keys and values.
+  /// The last layer and `decide`, from h_{L-1}. A classification needs the last layer at the first
+  /// position only, where it costs little more than its keys and values.
   at::Tensor conclude(const at::Tensor& state, const at::Tensor& mask) const;
-  /// All of it. Inputs: ids, mask, and types if there are any.
+  /// The whole net. Inputs: ids, mask and, optionally, types.
   at::Tensor forward(const Inputs& inputs) const;
 
   const BertConfig& config() const { return config_; }
   const BertHead& head() const { return head_; }
 
  private:
-  struct Affine;  // a matrix and its bias, or a norm's gain and its bias
+  struct Affine;  // a matrix and its bias, or a norm's gain and bias
   struct Layer;
 
-  Bert(BertConfig config, BertHead head);  // matrices are yet to be filled
-  void draw(const std::string& module);    // its matrices; "": all
+  Bert(BertConfig config, BertHead head);  // leaves matrices uninitialised
+  void draw(const std::string& module);    // the matrices of the parts whose name begins so
   void load(const Safetensors& file);
   friend std::shared_ptr<Bert> load_bert(const std::string&, BertHead, at::Generator);
   at::Tensor layer_at(const at::Tensor& queries, int64_t number, const at::Tensor& state,
@@ -108,17 +114,17 @@ class Bert : public torch::nn::Module {
   std::vector<std::shared_ptr<Layer>> layers_;
 };
 
-/// A trained model, all of it from the folder, in evaluation mode; F16 and BF16 become float32.
-/// FileError names a tensor that is missing, or of another shape than config.json says. It has no
+/// A trained model, read from the folder and in evaluation mode; F16 and BF16 become float32.
+/// FileError names a tensor that is missing or whose shape is not what config.json says. It has no
 /// generator, so it can be explained but not trained.
 std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head);
 
-/// A model to be fine-tuned: what the folder has of the head (D; C, if it is for as many classes),
-/// the rest drawn anew from the generator, as dropout is.
+/// A model to be fine-tuned: the head is read from the folder as far as it is there (D; C, if it
+/// has this number of classes); the rest of it, and dropout, are drawn from the generator.
 std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head, at::Generator generator);
 
-/// As a staged model of inputs ids, mask and, optionally, types; sites "word_embeddings",
-/// "embeddings", "layer.0", ..., each (B, T, H).
+/// As a staged model with inputs ids, mask and, optionally, types. Sites "word_embeddings",
+/// "embeddings", "layer.0", "layer.1", ..., each of shape (B, T, H).
 std::shared_ptr<StagedModel> staged(std::shared_ptr<Bert> net);
 
 }  // namespace diffmask

@@ -1,10 +1,15 @@
 #pragma once
 /// \file
-/// The model of the counting task (De Cao et al. 2020, appendix A):
+/// The model of the counting task (De Cao et al. 2020, appendix A), whose true attribution is
+/// known:
 ///
 ///     e_t = E_x[x_t],  q = [E_q[n]; E_q[m]]
-///     s_t = W2 tanh(W1 [q; e_t] + b1) + b2        (2 numbers a digit)
+///     s_t = W2 tanh(W1 [q; e_t] + b1) + b2        (2 numbers for each digit)
 ///     logit = w GRU(s_1, ..., s_T)_T + b           (positive: more n than m)
+///
+///     const auto model = staged(load_counting_net("toy/model.safetensors"));
+///     const Batch batch = make_counting(16, generator).dataset().batch(iota(16));
+///     const Recording recording = model->record(batch.inputs, {"embedding"});
 
 #include <memory>
 #include <string>
@@ -23,6 +28,7 @@ namespace diffmask {
 
 class CountingNet : public torch::nn::Module {
  public:
+  /// Initial weights are drawn from the generator.
   explicit CountingNet(at::Generator generator);
 
   /// Shapes: digits (B, T) -> (B, T, 64).
@@ -39,10 +45,11 @@ class CountingNet : public torch::nn::Module {
   std::shared_ptr<torch::nn::LinearImpl> head_;
 };
 
-/// As a staged model of inputs digits, queries, mask; sites "embedding" (64) and "encoder" (2).
+/// As a staged model with inputs digits, queries and mask. Sites "embedding" (B, T, 64) and
+/// "encoder" (B, T, 2).
 std::shared_ptr<StagedModel> staged(std::shared_ptr<CountingNet> net);
 
-/// A trained net from a safetensors file.
+/// A trained net from a safetensors file, in evaluation mode. FileError as of load_weights.
 std::shared_ptr<CountingNet> load_counting_net(const std::string& path);
 
 }  // namespace diffmask

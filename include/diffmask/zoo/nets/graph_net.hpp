@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Graph networks whose messages can be masked, edge by edge: GCN (Kipf and Welling 2017), GIN (Xu
+/// Graph networks whose messages can be masked edge by edge: GCN (Kipf and Welling 2017), GIN (Xu
 /// et al. 2019, eps = 0), and the network that GNNExplainer was published with (Ying et al. 2019,
-/// public implementation). For an edge e from s to t, with d the number of edges into a node:
+/// public implementation). For an edge e from s to t, where d is the number of edges into a node:
 ///
 ///     m_e  = a_e h_s                                                          (site "message.l")
 ///     h_t' = update(sum of m_e over edges e into t + a_t h_t)
@@ -11,14 +11,18 @@
 ///     GIN:  a_e = a_t = 1,  update = relu(W2 relu(W1 . + b1) + b2)
 ///     sum:  a_e = 1,  a_t = 0,  update = relu(y / ||y||), y = W . + b; without relu in layer L
 ///
-///     y    = W [h_1; ...; h_L] + b    of the example's node, number 0
+///     y    = W [h_1; ...; h_L] + b    of the example's node, which is node 0
+///
+///     const auto net = std::make_shared<GraphNet>(options, generator);
+///     const auto model = tapped(net, data.batch({0}).inputs);   // data: a NodeDataset
+///     const Recording recording = model->record(data.batch({3, 4}).inputs, {"edge"});
 ///
 /// Sites, in order; positions are edges except at the first:
 ///
 ///     "features"   (B, N, F)      all h before the first layer
-///     "edge"       (B, P, 1)      a_e: where it is 0 there is no edge, in any layer
+///     "edge"       (B, P, 1)      a_e: 0 removes the edge from all layers
 ///     "ends.l"     (B, P, 3 F_l)  [h_s; h_t; h_0] in layer l: what a probe should read of an edge,
-///                                the ends and the example's node, which it is to matter to
+///                                its ends and the example's node
 ///     "message.l"  (B, P, F_l)     m_e in layer l
 ///
 /// Masking "edge" is GNNExplainer's mask; masking "message.l" is GraphMask's (Schlichtkrull et al.
@@ -51,7 +55,7 @@ struct GraphNetOptions {
 };
 
 /// Inputs are those of NodeDataset and WholeGraph: features (B, N, F), edges (B, 2, P), mask (B,
-/// P), degrees (B, N). What stands where the mask is false is not read.
+/// P), degrees (B, N). Values where the mask is false are not read.
 class GraphNet : public torch::nn::Module {
  public:
   /// Initial weights are drawn from the generator.
@@ -74,7 +78,7 @@ class GraphNet : public torch::nn::Module {
   std::shared_ptr<torch::nn::LinearImpl> head_;
 };
 
-/// As a tapped model; `example` are any inputs, to find the sites by.
+/// As a tapped model. `example` may be any valid inputs; they are run once to find the sites.
 std::shared_ptr<TappedModel> tapped(std::shared_ptr<GraphNet> net, const Inputs& example);
 
 }  // namespace diffmask

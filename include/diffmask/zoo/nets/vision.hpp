@@ -12,8 +12,12 @@
 ///     h_0[t] = W x_t + e_t,   a = h_l + MSA(LN(h_l)),   h_{l+1} = a + MLP(LN(a))
 ///     y = W mean_t LN(h_L)[t] + b
 ///
-/// It has no [CLS] token: the mean over patches is read, which does as well (Beyer et al. 2022). So
-/// the positions of every site are the image's patches, row by row, and one mask fits them all.
+/// It has no [CLS] token but reads the mean over patches, which works as well (Beyer et al. 2022).
+/// So the positions of every site are the image's patches, row by row, and one mask fits all sites.
+///
+///     const VisionTransformerOptions options{.classes = 10, .patch = 4};
+///     const auto net = std::make_shared<VisionTransformer>(options, make_generator(seed));
+///     const Recording recording = staged(net)->record({images}, {"patches"});
 
 #include <ATen/core/Generator.h>
 
@@ -31,7 +35,7 @@ class LinearImpl;
 
 namespace diffmask {
 
-/// The images that a net is made for: (B, channels, height, width), of floating point.
+/// The images that a net reads: (B, channels, height, width), of floating point.
 struct ImageShape {
   int64_t channels = 1;             ///< >= 1
   int64_t height = 28, width = 28;  ///< >= 1
@@ -43,10 +47,10 @@ struct ImageShape {
 };
 
 struct ConvClassifierOptions {
-  ImageShape image;                       ///< height and width divisible by 2 for each block
+  ImageShape image;                       ///< sides divisible by 2 once for each block
   int64_t classes = 10;                   ///< >= 2
   std::vector<int64_t> sizes = {16, 32};  ///< channels of each block's output, each >= 1
-  int64_t kernel = 3;                     ///< side of a kernel, odd, >= 1
+  int64_t kernel = 3;                     ///< side of the kernels, odd, >= 1
 
   void validate() const;
 };
@@ -71,14 +75,14 @@ class ConvClassifier : public torch::nn::Module {
   std::shared_ptr<torch::nn::LinearImpl> head_;
 };
 
-/// As a staged model of the images; sites "image" and "block.0", "block.1", ..., with image
+/// As a staged model of the images. Sites "image", "block.0", "block.1", ..., all with image
 /// positions.
 std::shared_ptr<StagedModel> staged(std::shared_ptr<ConvClassifier> net);
 
 struct VisionTransformerOptions {
   ImageShape image;
   int64_t classes = 10;      ///< >= 2
-  int64_t patch = 4;         ///< side p of a patch, in cells, >= 1; divides height and width
+  int64_t patch = 4;         ///< side p of a patch in pixels, >= 1; divides height and width
   int64_t hidden_size = 64;  ///< F, >= 1
   int64_t layers = 3;        ///< >= 1
   int64_t heads = 4;         ///< >= 1, divides the hidden size
@@ -113,8 +117,8 @@ class VisionTransformer : public torch::nn::Module {
   std::vector<std::shared_ptr<Layer>> layers_;
 };
 
-/// As a staged model of the images; sites "image", with image positions, and "patches", "layer.0",
-/// "layer.1", ..., whose positions are a sequence: the patches row by row.
+/// As a staged model of the images. Site "image" has image positions; the positions of "patches",
+/// "layer.0", "layer.1", ... are a sequence, the patches row by row.
 std::shared_ptr<StagedModel> staged(std::shared_ptr<VisionTransformer> net);
 
 }  // namespace diffmask

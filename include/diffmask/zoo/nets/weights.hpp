@@ -1,6 +1,9 @@
 #pragma once
 /// \file
-/// A module's parameters and buffers from and to safetensors files, by name.
+/// Reads and writes a module's parameters and buffers as safetensors files, by name.
+///
+///     save_weights(*net, "classifier.safetensors");
+///     load_weights(*other, "classifier.safetensors");   // a module of the same structure
 
 #include <torch/nn/module.h>
 
@@ -8,8 +11,9 @@
 
 namespace diffmask {
 
-/// Copies each tensor of the file into the module's of the same name. FileError, with the module
-/// unchanged, where a tensor is missing, surplus, or of another shape or dtype.
+/// Copies each tensor of the file into the module's tensor of the same name, on whatever device
+/// that is. FileError, with the module unchanged, if a tensor is missing or surplus, or has another
+/// shape or dtype.
 void load_weights(torch::nn::Module& module, const std::string& path);
 
 void save_weights(const torch::nn::Module& module, const std::string& path);

@@ -1,7 +1,10 @@
 #pragma once
 /// \file
-/// How well an answer is found in a text, as SQuAD measures it; higher is better, 1 at most.
-/// Rajpurkar et al.: "SQuAD: 100,000+ questions for machine comprehension of text", EMNLP 2016.
+/// How well answers are found in a text, by the measures of SQuAD (Rajpurkar et al., "SQuAD:
+/// 100,000+ questions for machine comprehension of text", EMNLP 2016): in [0, 1], higher is better.
+///
+///     const at::Tensor spans = best_spans(output, allowed, /*longest=*/30);   // (B, 2)
+///     const double f1 = token_f1("the old man", {"The Old Man", "a man"});
 
 #include <ATen/core/Tensor.h>
 
@@ -12,22 +15,22 @@
 
 namespace diffmask {
 
-/// The first and last token of each row's likeliest answer, by a span model's logits:
+/// The first and last token of each row's most likely answer, by a span model's logits:
 ///
 ///     argmax of start[i] + end[j]   over allowed i and j with i <= j < i + longest
 ///
-/// so an answer may not hold more than `longest` >= 1 tokens. ArgumentError where a row allows no
-/// token. Shape: output (B, T, 2), start before end; allowed (B, T) bool -> (B, 2) int64.
+/// so an answer has at most `longest` >= 1 tokens. ArgumentError if a row allows no token.
+/// Shape: output (B, T, 2), start before end; allowed (B, T) bool -> (B, 2) int64.
 at::Tensor best_spans(const at::Tensor& output, const at::Tensor& allowed, int64_t longest);
 
-/// Lower case; without ASCII punctuation and the words a, an, the; single spaces.
+/// In lower case, without ASCII punctuation and the words a, an, the, with single spaces.
 std::string normalise_answer(std::string_view text);
 
-/// 1 where some accepted answer is the given one after normalisation, else 0.
+/// 1 if the answer is one of the accepted ones after normalisation, else 0.
 double exact_match(std::string_view answer, const std::vector<std::string>& accepted);
 
-/// F1 = 2 P R / (P + R) of the normalised words, counted as often as they come; of the accepted
-/// answer that gives most. Where either has no words, 1 if neither has, else 0.
+/// F1 = 2 P R / (P + R) of the normalised words, each counted as often as it comes; the largest
+/// over the accepted answers. If one of the two answers has no words, 1 if both have none, else 0.
 double token_f1(std::string_view answer, const std::vector<std::string>& accepted);
 
 }  // namespace diffmask

@@ -1,17 +1,21 @@
 #pragma once
 /// \file
-/// A model for each task of zoo/tasks/tasks.hpp, trained in seconds on one thread: the counting net for
-/// counting, for BA-Shapes the graph network that GNNExplainer was published with, for the others
-/// an encoder of the BERT family of two layers of 64 numbers.
+/// A model for each task of zoo/tasks/tasks.hpp, trained in seconds on one thread: the counting net
+/// for counting, the graph network that GNNExplainer was published with for BA-Shapes, and an
+/// encoder of the BERT family with two layers of size 64 for the others.
 ///
-/// While an encoder is trained, half of a batch's examples have blanks (token 0) at a share of
-/// their positions that is drawn for each, and keep their labels. So it learns to say how sure one
-/// can be of what is left, and a blank is a fill under which erasure asks what it means to ask.
+///     const TaskModel trained = train_task_model(task("lookup"), /*seed=*/0);
+///     DiffMask method(trained.model, trained.explainer);
+///     fmt::print("accuracy {:.3f}\n", trained.accuracy);
 ///
-/// DiffMask on BA-Shapes: with input gating the gates of an edge that probes on its ends give in
-/// each layer are multiplied, and a masked edge is none in any layer (GraphMask's probes,
-/// GNNExplainer's masks). With hidden gating a gate at "ends.l" drops its message in that layer
-/// alone (GraphMask), where only edges that lead to the node within the layers above matter; at
+/// While an encoder is trained, half of each batch's examples have blanks (token 0) at a random
+/// share of their positions and keep their labels. So it learns how sure one can be from what is
+/// left, and filling with blanks asks the question that erasure means to ask.
+///
+/// DiffMask on BA-Shapes: with input gating, the gates that probes on an edge's ends give in each
+/// layer are multiplied, and a masked edge is removed from all layers (GraphMask's probes,
+/// GNNExplainer's masks). With hidden gating, a gate at "ends.l" drops the message in that layer
+/// only (GraphMask), where only edges that lead to the node within the layers above matter; at
 /// "edge", where all edges look alike, it can only be uniform.
 
 #include <cstdint>
@@ -32,12 +36,13 @@ namespace diffmask {
 /// A task's model, and how it is explained.
 struct TaskModel {
   std::shared_ptr<FrozenModel> model;
-  std::string site;  ///< what the truth is about: the tokens' embeddings, or the edges' factors
-  at::Tensor blank;  ///< what stands there for a position that is taken away: a blank's embedding,
-                     ///< the mean of all digits', or 0, which is no edge. Shape: (F)
-  Target target;     ///< the predicted class; of one logit, the logit
+  std::string site;  ///< the site that the truth is about: the tokens' embeddings, or the edges
+  at::Tensor
+      blank;      ///< the state there of a position that is removed: a blank's embedding, the mean
+                  ///< of all digits' embeddings, or 0, which is no edge. Shape: (F)
+  Target target;  ///< the predicted class, or the logit if there is only one
   Divergence divergence;            ///< between outputs
-  ExplainerOptions explainer = {};  ///< what DiffMask explains: its depths and their baselines
+  ExplainerOptions explainer = {};  ///< which sites DiffMask explains, and their baselines
   double accuracy = 0;              ///< on 1,000 fresh examples
   SupervisedSummary training;
 
@@ -45,8 +50,8 @@ struct TaskModel {
   Fill fill() const { return fill::given({{site, blank}}); }
 };
 
-/// Trains it. The seed decides its data, its first weights and the order of training.
-/// ArgumentError for a task that is none of the list's.
+/// Trains the model of one of `tasks()`; ArgumentError for another task. Streams for the data, the
+/// first weights, the blanks and the order of training are derived from the seed.
 TaskModel train_task_model(const Task& task, uint64_t seed,
                            const std::vector<Callback>& callbacks = {});
 

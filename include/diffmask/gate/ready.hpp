@@ -1,0 +1,25 @@
+#pragma once
+/// \file
+/// The library's gates by name, for files and configurations.
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "diffmask/gate/bernoulli.hpp"
+#include "diffmask/gate/hard_concrete.hpp"
+
+namespace diffmask {
+
+/// "hard_concrete", "bernoulli".
+inline const std::map<std::string, GateFactory>& gates() {
+  static const std::map<std::string, GateFactory> all = {
+      {"hard_concrete",
+       [](const Part& part) {
+         return std::make_shared<HardConcrete>(options_of<HardConcreteOptions>(part));
+       }},
+      {"bernoulli", [](const Part&) { return std::make_shared<Bernoulli>(); }}};
+  return all;
+}
+
+}  // namespace diffmask

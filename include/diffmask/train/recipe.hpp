@@ -1,0 +1,179 @@
+#pragma once
+/// \file
+/// Recipes: how an explainer is trained, as opposed to what a user wants of it (TrainerOptions).
+///
+///     method.fit(data, {.epsilon = 0.1, .recipe = recipe::reference()});
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/mask/explainer_options.hpp"
+#include "diffmask/objective/penalty.hpp"
+#include "diffmask/objective/reinforce.hpp"
+#include "diffmask/optim/dual_ascent.hpp"
+#include "diffmask/optim/lookahead.hpp"
+#include "diffmask/optim/optimiser.hpp"
+#include "diffmask/train/schedule.hpp"
+#include "diffmask/train/selection.hpp"
+
+namespace diffmask {
+
+struct Recipe {
+  std::string name = "log_odds";  ///< stands in the explainer file
+
+  Schedule schedule = schedule::all;
+
+  /// With input gating, what a depth drops is gone for those above, so one that uses up eps leaves
+  /// them nothing to drop. In training depth l has first_share + (1 - first_share) l / (depths - 1)
+  /// of eps. In (0, 1].
+  double first_share = 1.0;
+
+  /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples
+  /// alone may settle on equal odds everywhere, of which no hard mask can be made.
+  int64_t expected_every = 0;
+
+  /// The share of what a probe reads that each step leaves out, in [0, 1) (Dropout). For probes
+  /// that learn the training examples by heart: D is then less on these than on the validation
+  /// data.
+  double dropout = 0.0;
+
+  int64_t warm_up = 300;       ///< steps for the baselines alone, >= 0
+  double warm_up_rate = 0.02;  ///< their Adam step size, > 0
+
+  OptimiserFactory optimiser = optimiser::adam(0.95);  ///< forgets fast
+  double gate_rate = 0.01;       ///< step size of the probes, > 0 (reference: 3e-4)
+  double baseline_rate = 0.005;  ///< step size of the baselines, > 0 (reference: 1e-3)
+  double final_rate = 1.0;       ///< both fall linearly to this share at the last step, in (0, 1]
+  std::optional<LookaheadOptions> lookahead = {};
+
+  Penalty penalty = penalty::log_odds();
+  DualAscentOptions multiplier = {};
+  ControlVariateOptions control = {};  ///< of gates without a gradient, trained by REINFORCE
+
+  Selection selection = Selection::both;
+  int64_t validate_every = 250;  ///< steps, >= 1; the last step is always validated
+
+  void validate() const {
+    const auto positive = [](const char* name, double value) {
+      require(std::isfinite(value) && value > 0, name, "> 0", value);
+    };
+    positive("warm_up_rate", warm_up_rate);
+    positive("gate_rate", gate_rate);
+    positive("baseline_rate", baseline_rate);
+    require(schedule != nullptr, "schedule", "a function", "none");
+    require(optimiser != nullptr, "optimiser", "a function", "none");
+    require(penalty != nullptr, "penalty", "a function", "none");
+    require(expected_every >= 0, "expected_every", ">= 0", expected_every);
+    require(dropout >= 0 && dropout < 1, "dropout", "in [0, 1)", dropout);
+    require(first_share > 0 && first_share <= 1, "first_share", "in (0, 1]", first_share);
+    require(warm_up >= 0, "warm_up", ">= 0", warm_up);
+    require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
+    require(validate_every >= 1, "validate_every", ">= 1", validate_every);
+    multiplier.validate();
+    control.validate();
+    if (lookahead) lookahead->validate();
+  }
+};
+
+namespace recipe {
+
+/// The default: log-odds, an absolute multiplier that moves by the relative violation.
+inline Recipe log_odds() { return {}; }
+
+/// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth per
+/// step. Here to be compared with; it needs some 7,000 steps of 128 examples.
+inline Recipe reference() {
+  return {.name = "reference",
+          .schedule = schedule::random,
+          .warm_up = 0,
+          .optimiser = optimiser::rmsprop(),
+          .gate_rate = 3e-4,
+          .baseline_rate = 1e-3,
+          .lookahead = LookaheadOptions{},
+          .penalty = penalty::log_expected_l0({.scale = 1.0}),
+          .multiplier = {.initial = 1.0, .rate = 0.3}};
+}
+
+/// Sums of a few digits (the counting task), whose step size falls to a fifth.
+inline Recipe counting() { return {.name = "counting", .final_rate = 0.2}; }
+
+/// Reviews read by a GRU: hard masks are what is reported, so expected gates take turns with samples.
+inline Recipe reviews() {
+  return {.name = "reviews",
+          .expected_every = 2,
+          .warm_up = 60,
+          .final_rate = 0.05,
+          .selection = Selection::hard,
+          .validate_every = 100};
+}
+
+/// Images read by a convolutional net. What pixels alone can tell is settled before depths that know
+/// the prediction begin.
+inline Recipe images(Masking masking) {
+  return {.name = masking == Masking::input ? "images_input" : "images_hidden",
+          .schedule = masking == Masking::input ? Schedule(schedule::bottom_up) : schedule::all,
+          .expected_every = 2,
+          .warm_up = 60,
+          .gate_rate = 0.03,
+          .selection = Selection::hard,
+          .validate_every = 100};
+}
+
+/// Edges of graphs (GraphMask's setting).
+inline Recipe graphs() {
+  return {.name = "graphs",
+          .schedule = schedule::deepest_and_random,
+          .warm_up = 0,
+          .gate_rate = 0.02,
+          .final_rate = 0.2};
+}
+
+/// Encoders of texts and of image patches, where any token can stand for another. Multipliers are in
+/// units of `unit`, about what a share of all positions is worth in divergence.
+inline Recipe encoder(Masking masking, double unit = 1.0, double rate = 0.015) {
+  Recipe recipe{.name = masking == Masking::input ? "encoder_input" : "encoder_hidden",
+                .expected_every = 2,
+                .warm_up = 50,
+                .gate_rate = rate,
+                .baseline_rate = rate,
+                .final_rate = 0.05,
+                // P parts what is worth its divergence from what is not; log-odds leave equal odds
+                // at low depths, of which no hard mask can be made.
+                .penalty = penalty::expected_l0({.scale = 1.0}),
+                .multiplier = {.initial = 5 * unit,
+                               .rate = 0.3 * unit,
+                               .proportional = 10 * unit,
+                               .smoothing = 0.9,
+                               .maximum = 60 * unit},
+                .selection = Selection::hard};
+  if (masking == Masking::input) {
+    // Deep probes know the prediction: let alone, they drop whole texts whose prediction the
+    // baseline gives anyway. What words alone can tell is settled first.
+    recipe.schedule = schedule::bottom_up;
+    recipe.first_share = 0.3;
+  }
+  return recipe;
+}
+
+/// All of these by their names.
+inline const std::map<std::string, Recipe>& ready() {
+  static const std::map<std::string, Recipe> all = [] {
+    std::map<std::string, Recipe> named;
+    for (const Recipe& recipe :
+         {log_odds(), reference(), counting(), reviews(), images(Masking::input),
+          images(Masking::hidden), graphs(), encoder(Masking::input), encoder(Masking::hidden)}) {
+      named.emplace(recipe.name, recipe);
+    }
+    return named;
+  }();
+  return all;
+}
+
+}  // namespace recipe
+}  // namespace diffmask
