@@ -221,7 +221,7 @@ BertConfig BertConfig::read(const std::string& folder) {
   return config;
 }
 
-void Bert::load(const Safetensors& file) {
+void Bert::fill(const Safetensors& file) {
   at::NoGradGuard no_grad;
   for (const auto& item : named_parameters()) {
     at::Tensor parameter = item.value();
@@ -253,7 +253,7 @@ std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head, at::Ge
   check_no_more_layers(file, config);
   const std::shared_ptr<Bert> net(new Bert(config, head));
   net->generator_ = std::move(generator);
-  net->load(file);
+  net->fill(file);
   net->eval();
   return net;
 }
