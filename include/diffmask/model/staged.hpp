@@ -40,8 +40,12 @@ template <typename Module>
 struct StageOf {
   using Function =
       std::function<at::Tensor(Module& module, const at::Tensor& state, const Inputs& inputs)>;
+
+  StageOf(std::string stage, Function run, Function short_way = nullptr)
+      : name(std::move(stage)), forward(std::move(run)), finish(std::move(short_way)) {}
+
   std::string name;
-  Function forward, finish = {};  ///< as Stage's
+  Function forward, finish;  ///< as Stage's
 };
 
 class StagedModel : public NativeModel {
