@@ -110,18 +110,7 @@ inline at::Tensor squared_error(const at::Tensor& original, const at::Tensor& ma
 }
 
 /// All of these by their names.
-inline const std::map<std::string, Divergence>& ready() {
-  static const std::map<std::string, Divergence> all = {
-      {"bernoulli", bernoulli},
-      {"categorical", categorical},
-      {"classes", classes},
-      {"cross_entropy", cross_entropy},
-      {"jensen_shannon", jensen_shannon},
-      {"reverse_categorical", reverse_categorical},
-      {"span", span},
-      {"squared_error", squared_error}};
-  return all;
-}
+const std::map<std::string, Divergence>& ready();
 
 }  // namespace divergence
 }  // namespace diffmask

@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/optim/adam.h>
-#include <torch/optim/rmsprop.h>
 
 #include <cstddef>
 #include <functional>
@@ -54,25 +53,10 @@ inline OptimiserFactory adam(double beta2 = 0.999) {
 }
 
 /// RMSprop with the reference's decay, 0.99; second moments are centred for "gates" alone, as there.
-inline OptimiserFactory rmsprop() {
-  return [](const std::vector<ParameterGroup>& groups) {
-    std::vector<torch::optim::OptimizerParamGroup> own;
-    for (const ParameterGroup& group : groups) {
-      own.emplace_back(group.parameters, std::make_unique<torch::optim::RMSpropOptions>(
-                                             torch::optim::RMSpropOptions(group.rate)
-                                                 .alpha(0.99)
-                                                 .centered(group.name == "gates")));
-    }
-    return std::make_unique<torch::optim::RMSprop>(own, torch::optim::RMSpropOptions());
-  };
-}
+OptimiserFactory rmsprop();
 
 /// "adam" (forgets fast, beta2 = 0.95), "rmsprop".
-inline const std::map<std::string, OptimiserFactory>& ready() {
-  static const std::map<std::string, OptimiserFactory> all = {{"adam", adam(0.95)},
-                                                              {"rmsprop", rmsprop()}};
-  return all;
-}
+const std::map<std::string, OptimiserFactory>& ready();
 
 }  // namespace optimiser
 

@@ -78,14 +78,7 @@ inline std::vector<int64_t> bottom_up(const ScheduleStep& now, at::Generator gen
 }
 
 /// All of these by their names.
-inline const std::map<std::string, Schedule>& ready() {
-  static const std::map<std::string, Schedule> known = {{"all", all},
-                                                        {"bottom_up", bottom_up},
-                                                        {"deepest_and_random", deepest_and_random},
-                                                        {"random", random},
-                                                        {"top_down", top_down}};
-  return known;
-}
+const std::map<std::string, Schedule>& ready();
 
 }  // namespace schedule
 }  // namespace diffmask
