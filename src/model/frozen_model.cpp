@@ -40,7 +40,7 @@ class ReplacingTap : public Tap {
   explicit ReplacingTap(const std::vector<Replacement>& replacements) {
     for (const Replacement& replacement : replacements) {
       require(left_.emplace(replacement.site, replacement.state).second, "replacements",
-              "one a site", fmt::format("two at '{}'", replacement.site));
+              "one per site", fmt::format("two at '{}'", replacement.site));
     }
   }
 

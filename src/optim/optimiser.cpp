@@ -6,14 +6,14 @@ namespace diffmask::optimiser {
 
 OptimiserFactory rmsprop() {
   return [](const std::vector<ParameterGroup>& groups) {
-    std::vector<torch::optim::OptimizerParamGroup> own;
+    std::vector<torch::optim::OptimizerParamGroup> all;
     for (const ParameterGroup& group : groups) {
-      own.emplace_back(group.parameters, std::make_unique<torch::optim::RMSpropOptions>(
+      all.emplace_back(group.parameters, std::make_unique<torch::optim::RMSpropOptions>(
                                              torch::optim::RMSpropOptions(group.rate)
                                                  .alpha(0.99)
                                                  .centered(group.name == "gates")));
     }
-    return std::make_unique<torch::optim::RMSprop>(own, torch::optim::RMSpropOptions());
+    return std::make_unique<torch::optim::RMSprop>(all, torch::optim::RMSpropOptions());
   };
 }
 

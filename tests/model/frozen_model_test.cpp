@@ -300,7 +300,7 @@ TEST(FrozenModelTest, RefusesBadInput) {
          [&] {
            model.resume(recording, {{first, state}, {first, state}});
          },
-         "replacements has to be one a site, but got two at '" + first},
+         "replacements has to be one per site, but got two at '" + first},
         {"another model's", [&] { model.resume(others, first, state); },
          "recording has to be one of this model, but got another model's"},
         {"empty recording", [&] { model.resume(Recording(), first, state); }, "an empty one"},

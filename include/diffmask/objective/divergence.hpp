@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Divergences D(original || masked), in nats, one a row.
+/// Divergences D(original || masked), in nats, one per row.
 ///
 /// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers
 /// >= 0 that is 0 where they agree. The constraint is on its mean over the batch. Any function of

@@ -42,13 +42,13 @@ namespace optimiser {
 inline OptimiserFactory adam(double beta2 = 0.999) {
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);
   return [beta2](const std::vector<ParameterGroup>& groups) {
-    std::vector<torch::optim::OptimizerParamGroup> own;
+    std::vector<torch::optim::OptimizerParamGroup> all;
     for (const ParameterGroup& group : groups) {
-      own.emplace_back(group.parameters,
+      all.emplace_back(group.parameters,
                        std::make_unique<torch::optim::AdamOptions>(
                            torch::optim::AdamOptions(group.rate).betas({0.9, beta2})));
     }
-    return std::make_unique<torch::optim::Adam>(own, torch::optim::AdamOptions());
+    return std::make_unique<torch::optim::Adam>(all, torch::optim::AdamOptions());
   };
 }
 

@@ -20,7 +20,7 @@ at::Tensor entropy_of(const at::Tensor& logits) {
   return at::softplus(logits) - logits * logits.sigmoid();
 }
 
-// Mean over the dimensions behind the first, an entry a row.
+// Mean over the dimensions behind the first, an entry per row.
 at::Tensor row_mean(const at::Tensor& values, const at::Tensor& weights) {
   return (values * weights).sum(1) / weights.sum(1);
 }

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// What methods share that train a probe a site, once, and then read explanations from states:
+/// What methods share that train a probe per site, once, and then read explanations from states:
 ///
 ///     min over phi   E over batches [ sum over sites of loss(logits_phi) ]
 ///

@@ -47,11 +47,11 @@ struct GnnExplainerOptions {
 
 class GnnExplainer : public SiteMethod {
  public:
-  /// Outputs have to be logits (B, C), of which `options.target` chooses one a row.
+  /// Outputs have to be logits (B, C), of which `options.target` chooses one per row.
   explicit GnnExplainer(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                         GnnExplainerOptions settings = {});
 
-  /// The features' masks u, a row an example. ArgumentError unless options name their
+  /// The features' masks u, a row per example. ArgumentError unless options name their
   /// site. Shape: (B, F, D) for D depths.
   at::Tensor feature_masks(const Batch& batch) const;
 

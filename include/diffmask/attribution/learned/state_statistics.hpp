@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Mean and standard deviation of a site's states, a number a channel, over the explained positions
+/// Mean and standard deviation of a site's states, a number per channel, over the explained positions
 /// of a data set: padding has states, too, and would move both.
 
 #include <ATen/core/Tensor.h>
