@@ -39,8 +39,8 @@ class FileError : public Error {
   FileError(std::string_view path, int64_t line, std::string_view problem);
 };
 
-/// A number as an error shows it: fmt's "{}". Defined apart, so that a unit with many checks does not
-/// compile fmt's formatting for each.
+/// A number as an error shows it: fmt's "{}". Defined apart, so that a unit with many checks does
+/// not compile fmt's formatting for each.
 std::string number_text(double value);
 std::string number_text(int64_t value);
 std::string number_text(uint64_t value);

@@ -46,7 +46,7 @@ struct Gates {
 
 class Explainer : public torch::nn::Module {
  public:
-  /// Untrained, with baselines as given or zero. Shape: one SiteShape per site, in the sites' order.
+  /// Untrained, with baselines as given or zero; one of `shapes` per site, in the sites' order.
   Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Capacity capacity,
             at::Generator generator)
       : options_(std::move(options)), shapes_(std::move(shapes)), capacity_(capacity) {

@@ -40,7 +40,8 @@ struct Positions {
             fmt::format("1 for {}", names().owner), patch);
   }
 
-  /// What a probe reads of each position. Shape: state -> (B, P, F); image: F = C p p; units: F = 1.
+  /// What a probe reads of each position.
+  /// Shape: state -> (B, P, F); image: F = C p p; units: F = 1.
   at::Tensor features(const at::Tensor& state) const {
     check(state);
     if (layout == Layout::sequence) return state;

@@ -83,7 +83,8 @@ inline at::Tensor predicted_log_probability(const at::Tensor& output, const at::
 }
 
 /// The logit of the predicted class; of a single logit y, y where the original one is above 0, else
-/// -y: what speaks for the prediction, whichever it is. Shape: outputs (B, C), (B) or (B, 1) -> (B).
+/// -y: what speaks for the prediction, whichever it is.
+/// Shape: outputs (B, C), (B) or (B, 1) -> (B).
 inline at::Tensor predicted_logit(const at::Tensor& output, const at::Tensor& original) {
   if (output.dim() == 2 && output.size(1) > 1) return predicted(output, original);
   const at::Tensor y = scalar(output, original);

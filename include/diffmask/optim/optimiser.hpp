@@ -2,7 +2,8 @@
 /// \file
 /// Descent of named groups of parameters by any of LibTorch's optimisers.
 ///
-///     Descent descent(optimiser::adam(), {{"gates", probes, 0.01}, {"baselines", vectors, 0.005}});
+///     Descent descent(optimiser::adam(),
+///                     {{"gates", probes, 0.01}, {"baselines", vectors, 0.005}});
 ///     descent.step(loss);
 ///
 /// Gradients are asked for by name, since backward() would also write into the frozen model's
@@ -52,7 +53,8 @@ inline OptimiserFactory adam(double beta2 = 0.999) {
   };
 }
 
-/// RMSprop with the reference's decay, 0.99; second moments are centred for "gates" alone, as there.
+/// RMSprop with the reference's decay, 0.99; second moments are centred for "gates" alone, as
+/// there.
 OptimiserFactory rmsprop();
 
 /// "adam" (forgets fast, beta2 = 0.95), "rmsprop".

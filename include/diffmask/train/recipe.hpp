@@ -86,25 +86,26 @@ namespace recipe {
 /// The default: log-odds, an absolute multiplier that moves by the relative violation.
 Recipe log_odds();
 
-/// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth per
-/// step. Here to be compared with; it needs some 7,000 steps of 128 examples.
+/// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth
+/// per step. Here to be compared with; it needs some 7,000 steps of 128 examples.
 Recipe reference();
 
 /// Sums of a few digits (the counting task), whose step size falls to a fifth.
 Recipe counting();
 
-/// Reviews read by a GRU: hard masks are what is reported, so expected gates take turns with samples.
+/// Reviews read by a GRU: hard masks are what is reported, so expected gates take turns with
+/// samples.
 Recipe reviews();
 
-/// Images read by a convolutional net. What pixels alone can tell is settled before depths that know
-/// the prediction begin.
+/// Images read by a convolutional net. What pixels alone can tell is settled before depths that
+/// know the prediction begin.
 Recipe images(Masking masking);
 
 /// Edges of graphs (GraphMask's setting).
 Recipe graphs();
 
-/// Encoders of texts and of image patches, where any token can stand for another. Multipliers are in
-/// units of `unit`, about what a share of all positions is worth in divergence.
+/// Encoders of texts and of image patches, where any token can stand for another. Multipliers are
+/// in units of `unit`, about what a share of all positions is worth in divergence.
 Recipe encoder(Masking masking, double unit = 1.0, double rate = 0.015);
 
 /// All of these by their names.

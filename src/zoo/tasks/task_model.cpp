@@ -48,7 +48,8 @@ TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Call
   const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
     return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
   };
-  // Weight decay decides whether there is anything to find: docs/results.md, "Single choices of the recipes".
+  // Weight decay decides whether there is anything to find: docs/results.md, "Single choices of the
+  // recipes".
   const SupervisedOptions options{.epochs = 15,
                                   .batch_size = 64,
                                   .rate = 5e-3,
