@@ -106,6 +106,13 @@ Batch Subset::batch(const std::vector<int64_t>& examples) const {
   return batch;
 }
 
+Batch BatchRows::batch(const std::vector<int64_t>& examples) const {
+  const at::Tensor rows = at::tensor(examples, at::kLong).to(all_.mask.device());
+  Batch batch = all_.select(rows);
+  batch.examples = rows;
+  return batch;
+}
+
 std::vector<int64_t> iota(int64_t size) {
   std::vector<int64_t> numbers(static_cast<size_t>(size));
   std::iota(numbers.begin(), numbers.end(), 0);

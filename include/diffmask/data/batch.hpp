@@ -37,6 +37,9 @@ struct Batch {
   /// Rows begin .. begin + size - 1, as views.
   Batch narrow(int64_t begin, int64_t size) const;
 
+  /// These rows, copied. Shape: rows (N) int64, on the batch's device.
+  Batch select(const at::Tensor& rows) const;
+
   /// Throws ArgumentError for an empty batch, an empty sequence, a row that has no position to
   /// explain, or tensors that disagree in shape or dtype.
   void validate() const;

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "diffmask/data/batch.hpp"
@@ -84,6 +85,19 @@ class Subset : public Dataset {
  private:
   std::shared_ptr<const Dataset> data_;
   std::vector<int64_t> examples_;
+};
+
+/// The rows of one batch as a data set, numbered from 0. Each has all of the batch's positions.
+class BatchRows : public Dataset {
+ public:
+  explicit BatchRows(Batch all) : all_(std::move(all)) {}
+
+  int64_t size() const override { return all_.size(); }
+  int64_t length(int64_t) const override { return all_.mask.size(1); }
+  Batch batch(const std::vector<int64_t>& examples) const override;
+
+ private:
+  Batch all_;
 };
 
 /// The indices 0..size-1.
