@@ -162,7 +162,7 @@ std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t ba
 }
 
 std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size) {
-  const auto batches = length_batches(data, batch_size);
+  const auto batches = even_batches(by_length(data), batch_size);
   return batches[batches.size() / 2];
 }
 

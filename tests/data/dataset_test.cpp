@@ -142,7 +142,8 @@ TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
 
 TEST(LengthBatchesTest, TheTypicalBatchIsTheMiddleOne) {
   EXPECT_EQ(typical_batch(four(), 1), (std::vector<int64_t>{3})) << "of lengths 1, 2, 2, 3";
-  EXPECT_EQ(typical_batch(four(), 3), (std::vector<int64_t>{1}));
+  EXPECT_EQ(typical_batch(four(), 3), (std::vector<int64_t>{3, 1}))
+      << "not one of a single example";
   EXPECT_EQ(typical_batch(four(), 4), (std::vector<int64_t>{2, 0, 3, 1}));
   expect_refused({{"size 0", [] { typical_batch(four(), 0); }, "batch_size has to be >= 1"}});
 }

@@ -124,7 +124,7 @@ std::vector<std::vector<int64_t>> even_batches(const std::vector<int64_t>& order
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size);
 
 /// One batch to stand for the data, e.g. to choose sizes or starting values by: of the n batches of
-/// `length_batches`, the one of middling length, batch n / 2.
+/// `even_batches(by_length(data), batch_size)`, the one of middling length, batch n / 2.
 std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size);
 
 }  // namespace diffmask
