@@ -3,23 +3,84 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <thread>
+#include <vector>
 
-/// As many as asked for; 0: one a core.
+#include "diffmask/attribution/passes.hpp"
+#include "diffmask/core/error.hpp"
+#include "diffmask/train/callback.hpp"
+
+/// As many as asked for; 0: one per core.
 inline void use_threads(int64_t threads) {
   const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : cores);
 }
 
-/// What `run` returns, the program's status; an error is a line on stderr and 1.
+/// The most memory that the program has held at once, in MB.
+inline double peak_rss_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+/// An option with a line of help that tells its default.
+template <typename Value>
+CLI::Option* add_option(CLI::App& app, const std::string& name, Value& value,
+                        const std::string& help) {
+  return app.add_option(name, value, help)->capture_default_str();
+}
+
+/// Options that most examples have.
+struct CommonOptions {
+  std::string data, html, json;
+  uint64_t seed = 0;
+  bool smoke = false;
+
+  void add_to(CLI::App& app, const std::string& data_help) {
+    add_option(app, "--data", data, data_help);
+    add_option(app, "--html", html, "Write pictures here, as a page");
+    app.add_option("--json", json, "Write the figures here");
+    add_seed_and_smoke(app);
+  }
+
+  /// Whether data are made: a quick run that was given none.
+  bool made() const {
+    diffmask::require(smoke || !data.empty(), "--data", "given, or --smoke", "neither");
+    return data.empty();
+  }
+
+  void add_seed_and_smoke(CLI::App& app) {
+    add_option(app, "--seed", seed, "Seed of everything that is drawn");
+    app.add_flag("--smoke", smoke,
+                 "A quick run of a few steps, on small made data: its figures say nothing");
+  }
+};
+
+/// A progress bar, and an end at the next step when Ctrl-C is pressed.
+inline std::vector<diffmask::Callback> watched(const std::string& title,
+                                               const diffmask::InterruptGuard& guard) {
+  return {diffmask::progress_bar(title, stderr, 50), guard.callback()};
+}
+
+/// Throws Cancelled once Ctrl-C was pressed.
+inline void check_interrupt() {
+  if (diffmask::InterruptGuard::interrupted()) throw diffmask::Cancelled("interrupted");
+}
+
+/// What `run` returns, the program's status; an error is a line on stderr and 1, Cancelled is 130.
 template <typename Run>
 int reported(const std::string& program, const Run& run) {
   try {
     return run();
+  } catch (const diffmask::Cancelled&) {
+    return 130;
   } catch (const c10::Error& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what_without_backtrace());
   } catch (const std::exception& error) {

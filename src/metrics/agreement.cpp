@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <utility>
 
@@ -92,6 +93,37 @@ double span_iou_f1(const std::vector<bool>& chosen, const std::vector<bool>& tru
   // Two chosen spans may find one true one.
   const double recall = std::min(found / static_cast<double>(theirs.size()), 1.0);
   return found > 0 ? 2 * precision * recall / (precision + recall) : 0;
+}
+
+double mean_spearman(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  require(!a.empty(), "a", "scores of at least one example", "none");
+  require(b.size() == a.size(), "b", fmt::format("of {} examples", a.size()), b.size());
+  double sum = 0.0, count = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i].numel() < 2) continue;
+    const double rho = spearman(a[i].flatten(), b[i].flatten());
+    if (!std::isfinite(rho)) continue;
+    sum += rho;
+    count += 1;
+  }
+  return sum / count;
+}
+
+std::vector<double> means_by_label(const at::Tensor& values, const at::Tensor& label,
+                                   int64_t labels) {
+  require(labels >= 1, "labels", ">= 1", labels);
+  check_shape("values", values, {-1});
+  check_shape("label", label, values.sizes());
+  const at::Tensor index = label.to(at::kCPU, at::kLong);
+  require(index.numel() == 0 ||
+              (index.min().item<int64_t>() >= 0 && index.max().item<int64_t>() < labels),
+          "label", fmt::format("in [0, {})", labels), "others");
+  const at::Tensor zeros = at::zeros({labels}, at::kDouble);
+  const at::Tensor sums = zeros.index_add(0, index, values.to(at::kCPU, at::kDouble));
+  const at::Tensor counts = at::bincount(index, {}, labels).to(at::kDouble);
+  const at::Tensor means = sums / counts;
+  const double* first = means.data_ptr<double>();
+  return {first, first + labels};
 }
 
 }  // namespace diffmask

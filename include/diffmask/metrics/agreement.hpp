@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <vector>
 
 namespace diffmask {
@@ -25,5 +26,15 @@ double choice_iou(const std::vector<bool>& chosen, const std::vector<bool>& trut
 /// empty, 0 where one is.
 double span_iou_f1(const std::vector<bool>& chosen, const std::vector<bool>& truth,
                    double threshold = 0.5);
+
+/// The mean of Spearman's correlation over examples, of the scores that two runs give each; those
+/// where it is NaN are left out. Shape: a, b one tensor per example, of any shape, the same in both.
+double mean_spearman(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b);
+
+/// The mean of `values` over the entries of each label 0..labels - 1; NaN for a label without an
+/// entry. For example: how many depths words of each sentiment survive.
+/// Shape: values (N) floating point; label (N) int64.
+std::vector<double> means_by_label(const at::Tensor& values, const at::Tensor& label,
+                                   int64_t labels);
 
 }  // namespace diffmask

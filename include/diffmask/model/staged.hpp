@@ -41,6 +41,7 @@ struct StageOf {
   using Function =
       std::function<at::Tensor(Module& module, const at::Tensor& state, const Inputs& inputs)>;
 
+  // A constructor, since g++ 12 crashes on an aggregate's default here.
   StageOf(std::string stage, Function run, Function short_way = nullptr)
       : name(std::move(stage)), forward(std::move(run)), finish(std::move(short_way)) {}
 

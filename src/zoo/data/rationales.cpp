@@ -105,4 +105,27 @@ std::vector<RationaleSentence> read_rationales(const std::string& path) {
   return sentences;
 }
 
+std::vector<bool> carried_over(const std::vector<bool>& chosen,
+                               const std::vector<std::string>& leaves,
+                               const std::vector<std::string>& words) {
+  require(chosen.size() == leaves.size(), "chosen",
+          fmt::format("one for each of {} words", leaves.size()), chosen.size());
+  std::string of_leaves, of_words;
+  std::vector<bool> characters;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    of_leaves += leaves[i];
+    characters.resize(of_leaves.size(), chosen[i]);
+  }
+  for (const std::string& word : words) of_words += word;
+  if (of_leaves != of_words) return {};
+  std::vector<bool> result;
+  auto from = characters.begin();
+  for (const std::string& word : words) {
+    const auto to = from + static_cast<int64_t>(word.size());
+    result.push_back(std::find(from, to, true) != to);
+    from = to;
+  }
+  return result;
+}
+
 }  // namespace diffmask

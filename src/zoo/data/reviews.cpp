@@ -14,6 +14,8 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/metrics/agreement.hpp"
 
 namespace diffmask {
 namespace {
@@ -115,6 +117,66 @@ PaddedDataset review_dataset(const std::vector<Review>& reviews, const Vocabular
       cells[i][t] = vocabulary.id(reviews[i].words[t].form);
   }
   return PaddedDataset({{ids, /*is_sequence=*/true}}, at::tensor(lengths), at::tensor(labels));
+}
+
+ReviewParts split_reviews(const std::vector<Review>& reviews) {
+  const auto size = static_cast<int64_t>(reviews.size());
+  require(size >= 50, "reviews", "at least 50", size);
+  ReviewParts parts;
+  int64_t placed = 0;
+  for (const int64_t i : shuffled(size, make_generator(0))) {
+    auto& part = placed < size * 8 / 10   ? parts.training
+                 : placed < size * 9 / 10 ? parts.development
+                                          : parts.held_out;
+    part.push_back(reviews[static_cast<size_t>(i)]);
+    ++placed;
+  }
+  return parts;
+}
+
+std::vector<double> ratings_of(const std::vector<Review>& reviews) {
+  std::vector<double> ratings;
+  for (const Review& review : reviews) ratings.push_back(review.rating);
+  return ratings;
+}
+
+int64_t valence_class(const std::map<std::string, double>& lexicon, const std::string& form) {
+  const auto found = lexicon.find(form);
+  if (found == lexicon.end()) return 2;
+  return found->second <= -2 ? 0 : found->second < 0 ? 1 : found->second < 2 ? 3 : 4;
+}
+
+const std::vector<std::string>& valence_names() {
+  static const std::vector<std::string> names = {"very negative", "negative", "none", "positive",
+                                                 "very positive"};
+  return names;
+}
+
+std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& reviews,
+                                                 const std::vector<double>& borders,
+                                                 const std::map<std::string, double>& lexicon) {
+  std::vector<LabelledSentence> sentences;
+  for (const Review& review : reviews) {
+    LabelledSentence sentence{quantile_class(review.rating, borders), {}, {}};
+    for (const Word& word : review.words) {
+      sentence.words.push_back(word.text);
+      sentence.word_labels.push_back(valence_class(lexicon, word.form));
+    }
+    sentences.push_back(std::move(sentence));
+  }
+  return sentences;
+}
+
+std::vector<double> survival_by_valence(const Attribution& attribution,
+                                        const std::vector<Review>& reviews,
+                                        const std::map<std::string, double>& lexicon) {
+  std::vector<int64_t> classes;
+  for (const Review& review : reviews) {
+    for (const Word& word : review.words) classes.push_back(valence_class(lexicon, word.form));
+  }
+  const at::Tensor survived = attribution.depths_survived().index({attribution.mask});
+  return means_by_label(survived, at::tensor(classes, at::kLong),
+                        static_cast<int64_t>(valence_names().size()));
 }
 
 }  // namespace diffmask

@@ -12,6 +12,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
 #include "zoo/data/utf8.hpp"
 
 namespace diffmask {
@@ -145,6 +146,28 @@ std::string span_text(const Squad& squad, const SpanExample& example, int64_t fi
   const std::string& context = squad.contexts.at(squad.questions.at(example.question).context);
   const int64_t begin = encoding.bytes[first].begin;
   return context.substr(begin, encoding.bytes[last].end - begin);
+}
+
+SpanData::SpanData(std::shared_ptr<const Squad> of, std::vector<SpanExample> some,
+                   EncodedOptions options)
+    : squad(std::move(of)), examples(std::move(some)), data(span_dataset(examples, options)) {
+  require(squad != nullptr, "squad", "given", "a null pointer");
+}
+
+const SpanExample& SpanData::example(const Batch& batch, int64_t row) const {
+  return examples.at(static_cast<size_t>(batch.examples[row].item<int64_t>()));
+}
+
+std::pair<SpanData, SpanData> split_by_context(const SpanData& all, uint64_t seed) {
+  const auto order =
+      shuffled(static_cast<int64_t>(all.squad->contexts.size()), make_generator(seed));
+  std::vector<SpanExample> training, held_out;
+  for (const SpanExample& example : all.examples) {
+    const size_t context = all.squad->questions[example.question].context;
+    (order[context] % 10 == 0 ? held_out : training).push_back(example);
+  }
+  return {SpanData(all.squad, std::move(training), all.data.options()),
+          SpanData(all.squad, std::move(held_out), all.data.options())};
 }
 
 }  // namespace diffmask

@@ -6,10 +6,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/data/dataset.hpp"
 
 namespace diffmask {
 namespace {
@@ -102,6 +105,32 @@ std::vector<LabelledSentence> read_trees(const std::string& path) {
     }
   }
   if (sentences.empty()) throw FileError(path, "has no trees");
+  return sentences;
+}
+
+const std::vector<std::string>& sentiment_names() {
+  static const std::vector<std::string> names = {"very_negative", "negative", "neutral", "positive",
+                                                 "very_positive"};
+  return names;
+}
+
+std::vector<LabelledSentence> with_phrases(std::vector<LabelledSentence> sentences, int64_t most,
+                                           const at::Generator& generator, size_t least) {
+  require(most >= 0, "most", ">= 0", most);
+  std::vector<LabelledSentence> drawn;
+  for (const LabelledSentence& sentence : sentences) {
+    std::vector<LabelledSentence> phrases;
+    for (const auto& [label, first, words] : sentence.phrases) {
+      if (words < least) continue;
+      const auto begin = sentence.words.begin() + static_cast<int64_t>(first);
+      phrases.push_back({label, {begin, begin + static_cast<int64_t>(words)}, {}});
+    }
+    const auto order = shuffled(static_cast<int64_t>(phrases.size()), generator);
+    for (size_t i = 0; i < order.size() && i < static_cast<size_t>(most); ++i) {
+      drawn.push_back(std::move(phrases[static_cast<size_t>(order[i])]));
+    }
+  }
+  sentences.insert(sentences.end(), drawn.begin(), drawn.end());
   return sentences;
 }
 

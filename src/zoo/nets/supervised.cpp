@@ -192,6 +192,10 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const ModuleForwar
   return best;
 }
 
+at::Tensor cross_entropy(const at::Tensor& output, const at::Tensor& labels) {
+  return at::cross_entropy_loss(output, labels);
+}
+
 at::Tensor predict(const torch::nn::Module& module, const ModuleForward& forward,
                    const Dataset& data, int64_t batch_size) {
   at::NoGradGuard no_grad;

@@ -113,4 +113,62 @@ double token_f1(std::string_view answer, const std::vector<std::string>& accepte
   return best;
 }
 
+at::Tensor span_loss(const at::Tensor& output, const at::Tensor& spans) {
+  return (at::cross_entropy_loss(output.select(2, 0), spans.select(1, 0)) +
+          at::cross_entropy_loss(output.select(2, 1), spans.select(1, 1))) /
+         2;
+}
+
+at::Tensor token_kinds(const SpanData& data, const Batch& batch) {
+  at::Tensor kinds = at::full(batch.mask.sizes(), -1, at::kLong);
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    const SpanExample& example = data.example(batch, row);
+    const at::Tensor types = at::tensor(example.encoding.types, at::kLong);
+    kinds[row].narrow(0, 0, types.size(0)).copy_(types);
+    if (!example.has_answer()) continue;
+    kinds[row].narrow(0, example.first, example.last - example.first + 1).fill_(2);
+  }
+  return kinds.masked_fill(batch.mask.to(at::kCPU).logical_not(), -1);
+}
+
+std::vector<std::string> found_answers(const SpanData& data, const Batch& batch,
+                                       const at::Tensor& output, int64_t longest) {
+  const at::Tensor spans = best_spans(output.to(at::kCPU), token_kinds(data, batch).ge(1), longest);
+  std::vector<std::string> found;
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    found.push_back(span_text(*data.squad, data.example(batch, row), spans[row][0].item<int64_t>(),
+                              spans[row][1].item<int64_t>()));
+  }
+  return found;
+}
+
+OutputScorer span_scorer(const SpanData& data, int64_t longest) {
+  const auto read = [&data, longest](const MaskedOutput& of) {
+    std::vector<double> exact, f1;
+    const auto found = found_answers(data, of.batch, of.output, longest);
+    for (int64_t row = 0; row < of.batch.size(); ++row) {
+      std::vector<std::string> accepted;
+      for (const SquadAnswer& answer : data.question(of.batch, row).answers) {
+        accepted.push_back(answer.text);
+      }
+      exact.push_back(exact_match(found[static_cast<size_t>(row)], accepted));
+      f1.push_back(token_f1(found[static_cast<size_t>(row)], accepted));
+    }
+    const at::Tensor z = of.z.to(at::kCPU, at::kDouble), kinds = token_kinds(data, of.batch);
+    const auto kept = [&](int64_t kind) {
+      const at::Tensor tokens = kinds.eq(kind);
+      return (z * tokens).sum(1) / tokens.sum(1);  // NaN where there are none
+    };
+    return at::stack(
+        {at::tensor(exact, at::kDouble), at::tensor(f1, at::kDouble), kept(0), kept(1), kept(2)},
+        1);
+  };
+  return scorer::means({{"exact_match", true},
+                        {"f1", true},
+                        {"question", true},
+                        {"passage", true},
+                        {"answer", true}},
+                       read);
+}
+
 }  // namespace diffmask

@@ -38,4 +38,10 @@ struct RationaleSentence {
 /// the same text, except in a few sentences, so that words can be matched by their characters.
 std::vector<RationaleSentence> read_rationales(const std::string& path);
 
+/// Which of `words`, split at spaces, hold a chosen one of `leaves`, a finer division of the same
+/// text, or the other way round. Empty where, without spaces, the two are not the same text.
+std::vector<bool> carried_over(const std::vector<bool>& chosen,
+                               const std::vector<std::string>& leaves,
+                               const std::vector<std::string>& words);
+
 }  // namespace diffmask

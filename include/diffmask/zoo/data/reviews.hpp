@@ -18,7 +18,9 @@
 #include <string>
 #include <vector>
 
+#include "diffmask/attribution/attributor.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/zoo/data/trees.hpp"
 #include "diffmask/zoo/data/words.hpp"
 
 namespace diffmask {
@@ -46,5 +48,35 @@ int64_t quantile_class(double value, const std::vector<double>& borders);
 /// of the ratings.
 PaddedDataset review_dataset(const std::vector<Review>& reviews, const Vocabulary& vocabulary,
                              const std::vector<double>& borders);
+
+struct ReviewParts {
+  std::vector<Review> training, development, held_out;
+};
+
+/// The same parts on every run, whatever the seed: 80 % to train on, 10 % to select on, 10 % held
+/// out. ArgumentError for fewer than 50 reviews.
+ReviewParts split_reviews(const std::vector<Review>& reviews);
+
+/// The ratings, in order.
+std::vector<double> ratings_of(const std::vector<Review>& reviews);
+
+/// 0..4 from very negative (a valence of -2 or less) to very positive (2 or more); 2 for a word
+/// that the lexicon does not have.
+int64_t valence_class(const std::map<std::string, double>& lexicon, const std::string& form);
+
+/// The names of these classes: "very negative", "negative", "none", "positive", "very positive".
+const std::vector<std::string>& valence_names();
+
+/// The reviews as if they were sentences of a treebank (trees.hpp): their labels are the classes of
+/// the ratings, their words' labels the valences. They have no phrases.
+std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& reviews,
+                                                 const std::vector<double>& borders,
+                                                 const std::map<std::string, double>& lexicon);
+
+/// The mean number of depths that a word of each valence class survives; NaN where there is none.
+/// The attribution is of these reviews, in this order.
+std::vector<double> survival_by_valence(const Attribution& attribution,
+                                        const std::vector<Review>& reviews,
+                                        const std::map<std::string, double>& lexicon);
 
 }  // namespace diffmask

@@ -8,7 +8,9 @@
 ///     const EncodedDataset data = span_dataset(spans.examples);
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "diffmask/zoo/data/encoded.hpp"
@@ -68,5 +70,26 @@ EncodedDataset span_dataset(const std::vector<SpanExample>& examples, EncodedOpt
 /// The text of the context from token `first` to token `last`. ArgumentError unless both are tokens
 /// of the context, in this order.
 std::string span_text(const Squad& squad, const SpanExample& example, int64_t first, int64_t last);
+
+/// Questions as a span model reads them, with what is needed to tell its answers in words.
+struct SpanData {
+  std::shared_ptr<const Squad> squad;
+  std::vector<SpanExample> examples;
+  EncodedDataset data;  ///< the examples, in order
+
+  SpanData(std::shared_ptr<const Squad> squad, std::vector<SpanExample> examples,
+           EncodedOptions options = {});
+
+  /// The example in a row of a batch of `data`.
+  const SpanExample& example(const Batch& batch, int64_t row) const;
+
+  const SquadQuestion& question(const Batch& batch, int64_t row) const {
+    return squad->questions[example(batch, row).question];
+  }
+};
+
+/// Splits by passage, of which a tenth, drawn by the seed, is held out (the second part): questions
+/// about one passage are too much alike.
+std::pair<SpanData, SpanData> split_by_context(const SpanData& all, uint64_t seed);
 
 }  // namespace diffmask

@@ -10,6 +10,8 @@
 ///       fmt::print("{} {}\n", sentence.label, sentence.text());   // 3 A fine film
 ///     }
 
+#include <ATen/core/Generator.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -38,5 +40,13 @@ struct LabelledSentence {
 /// with another label, with a node that has neither a word nor parts, or with something after the
 /// tree.
 std::vector<LabelledSentence> read_trees(const std::string& path);
+
+/// The names of labels 0..4: "very_negative", "negative", "neutral", "positive", "very_positive".
+const std::vector<std::string>& sentiment_names();
+
+/// The sentences, followed by phrases drawn from each as sentences of their own: `most` of those
+/// that have `least` words or more, or all if there are fewer.
+std::vector<LabelledSentence> with_phrases(std::vector<LabelledSentence> sentences, int64_t most,
+                                           const at::Generator& generator, size_t least = 4);
 
 }  // namespace diffmask

@@ -9,7 +9,7 @@
 ///     rate (1 - (1 - final_rate) (s - W) / (S - W))          otherwise
 ///
 ///     const auto forward = [net](const Inputs& x) { return net->forward(x[0], x[1]); };
-///     train_supervised(*net, forward, loss, training, validation, {.epochs = 5, .seed = 1});
+///     train_supervised(*net, forward, cross_entropy, training, validation, {.epochs = 5});
 ///     const at::Tensor logits = predict(*net, forward, held_out);
 ///
 /// Batches are moved to the device of the module's parameters.
@@ -28,6 +28,9 @@ namespace diffmask {
 /// A scalar, the mean over the batch. Shape: labels (B, ...), as the data set has them.
 using SupervisedLoss =
     std::function<at::Tensor(const at::Tensor& output, const at::Tensor& labels)>;
+
+/// The usual loss of classes: -log softmax(y)[label]. Shape: output (B, C), labels (B) int64.
+at::Tensor cross_entropy(const at::Tensor& output, const at::Tensor& labels);
 
 struct SupervisedOptions {
   int64_t epochs = 10;        ///< >= 1

@@ -13,6 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "diffmask/metrics/output_scorer.hpp"
+#include "diffmask/zoo/data/squad.hpp"
+
 namespace diffmask {
 
 /// The first and last token of each row's most likely answer, by a span model's logits:
@@ -32,5 +35,22 @@ double exact_match(std::string_view answer, const std::vector<std::string>& acce
 /// F1 = 2 P R / (P + R) of the normalised words, each counted as often as it comes; the largest
 /// over the accepted answers. If one of the two answers has no words, 1 if both have none, else 0.
 double token_f1(std::string_view answer, const std::vector<std::string>& accepted);
+
+/// Cross entropy of the answer's first and last token, the mean of both: the loss of a span model.
+/// Shape: output (B, T, 2), spans (B, 2) int64.
+at::Tensor span_loss(const at::Tensor& output, const at::Tensor& spans);
+
+/// 0, 1 and 2 for tokens of the question, of the passage and of the answer in it; -1 for others.
+/// Shape: (B, T) int64, on the CPU.
+at::Tensor token_kinds(const SpanData& data, const Batch& batch);
+
+/// The answers that a model finds in the passages of a batch. Shape: output (B, T, 2).
+std::vector<std::string> found_answers(const SpanData& data, const Batch& batch,
+                                       const at::Tensor& output, int64_t longest);
+
+/// For score_masks: "exact_match" and "f1" of the answers found, and which share of the tokens of
+/// the "question", of the "passage" (without the answer) and of the "answer" a mask keeps. `data`
+/// is what is scored, and has to outlive the scorer.
+OutputScorer span_scorer(const SpanData& data, int64_t longest);
 
 }  // namespace diffmask

@@ -1,0 +1,39 @@
+#pragma once
+/// \file
+/// Labelled sentences, as they are and as an encoder reads them.
+///
+///     const Sentences test = encode_sentences(read_trees("trees/test.txt"), tokenizer);
+///     const std::vector<double> means = survival_by_sentiment(test, data_scores(method, test.data));
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "diffmask/zoo/data/encoded.hpp"
+#include "diffmask/zoo/data/trees.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
+
+namespace diffmask {
+
+struct Sentences {
+  std::vector<LabelledSentence> sentences;
+  EncodedDataset data;  ///< the same, in the same order; its labels are the sentences'
+};
+
+/// The options' padding is the tokenizer's, whatever it is given as.
+Sentences encode_sentences(std::vector<LabelledSentence> sentences, const WordPiece& tokenizer,
+                           EncodedOptions options = {});
+
+/// The mean number of depths that a word survives, by its own sentiment (0..4): the sum over depths
+/// of P(z != 0), the mean over a word's tokens. NaN for a sentiment that no word has.
+/// Shape: scores (T, D) per sentence, as data_scores gives them.
+std::vector<double> survival_by_sentiment(const Sentences& sentences,
+                                          const std::vector<at::Tensor>& scores);
+
+/// The tokens that are explained, in order: what a heatmap calls its positions.
+/// Shape: mask (T) bool, T >= the encoding's size.
+std::vector<std::string> token_names(const WordPiece& tokenizer, const Encoding& encoding,
+                                     const at::Tensor& mask);
+
+}  // namespace diffmask
