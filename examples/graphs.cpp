@@ -96,11 +96,11 @@ class Scores {
 // no edge.
 dm::DiffMask fitted_diffmask(const std::shared_ptr<dm::FrozenModel>& model,
                              const dm::MotifTask& task, const Settings& settings, uint64_t seed) {
-  dm::DiffMask method(
-      model, {.masking = dm::Masking::input,
-              .sites = {"edge", "ends.1", "ends.2"},
-              .probe = dm::mlp_probe({.hidden_size = 32}),
-              .baseline = {.start = dm::BaselineOptions::Start::zero, .learned = false}});
+  dm::DiffMask method(model,
+                      {.masking = dm::Masking::input,
+                       .sites = {"edge", "ends.1", "ends.2"},
+                       .probe = dm::mlp_probe({.hidden_size = 32}),
+                       .baseline = {.start = dm::BaselineOptions::Start::zero, .learned = false}});
   const auto data = [&](const std::vector<int64_t>& nodes) {
     return dm::NodeDataset(task.motifs.graph, task.in_motifs(nodes), 3);
   };
@@ -137,10 +137,8 @@ json run(const Settings& settings, uint64_t seed) {
   // The public implementation's settings, among them a mask over features that starts at a half.
   // Its entropy is over all N^2 entries of the adjacency, of which the edges are few, so that over
   // edges it is none. Averaged over the edges alone it is a different penalty.
-  dm::GnnExplainerOptions published{.steps = settings.smoke ? 5 : 100,
-                                    .initial = 1.0,
-                                    .size = 0.005,
-                                    .features = "features"};
+  dm::GnnExplainerOptions published{
+      .steps = settings.smoke ? 5 : 100, .initial = 1.0, .size = 0.005, .features = "features"};
   scores.add("  as published", dm::GnnExplainer(model, at_edges, published));
   published.entropy = 1.0;
   scores.add("  edges' entropy", dm::GnnExplainer(model, at_edges, published));

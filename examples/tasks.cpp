@@ -90,7 +90,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--json", json_file, "File to write the rows to");
-  app.add_flag("--smoke", smoke, "A quick run on one task, with a model of one step: its figures say nothing");
+  app.add_flag("--smoke", smoke,
+               "A quick run on one task, with a model of one step: its figures say nothing");
   CLI11_PARSE(app, argc, argv);
   return reported("tasks", [&] {
     use_threads(threads);

@@ -67,7 +67,7 @@ ComparedMethod compared_explainer(const std::string& name, std::shared_ptr<const
                                   std::shared_ptr<const DiffMask> method);
 
 struct ComparisonOptions {
-  std::vector<std::string> sites;               ///< at least one
+  std::vector<std::string> sites = {};          ///< at least one
   FaithfulnessOptions faithfulness = {};        ///< its site is not used
   double epsilon = 0.05;                        ///< of the constraint D <= epsilon, in nats, > 0
   std::vector<double> keep_rates = {0.2, 0.5};  ///< in (0, 1]
@@ -122,7 +122,8 @@ struct Comparison {
     std::string method, site, failure;
     std::vector<double> mean;   ///< one per metric, over the rows
     std::vector<double> worst;  ///< one per metric, by its direction; NaN where it has none
-    /// One per metric: each example's value, the mean over its runs, subject by subject; maybe none.
+    /// One per metric: each example's value, the mean over its runs, subject by subject; maybe
+    /// none.
     std::vector<std::vector<double>> each;
     int64_t runs = 0;
   };

@@ -31,7 +31,7 @@
 namespace diffmask {
 
 struct FaithfulnessOptions {
-  std::string site;
+  std::string site = {};
   Positions positions = {};
   Fill fill = fill::zero;  ///< drawn once a batch, so that all methods are measured by one
   std::vector<double> bins = {0.01, 0.05, 0.1, 0.2, 0.5};      ///< in (0, 1] (DeYoung et al. 2020)

@@ -37,7 +37,7 @@ struct GnnExplainerOptions {
   double initial = 5.0;  ///< M at the start
   double size = 0.001;   ///< weight of each position kept, >= 0
   double entropy = 0.0;  ///< weight of the mean entropy, >= 0
-  std::string features;  ///< the site (B, ..., F) whose features are masked, too; none: none
+  std::string features = {};  ///< the site (B, ..., F) whose features are masked, too; none: none
   double feature_initial = 0.0;  ///< U at the start
   double feature_size = 1.0;     ///< >= 0
   double feature_entropy = 0.0;  ///< >= 0 (published: 0.1, computed but not added)

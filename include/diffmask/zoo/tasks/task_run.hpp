@@ -54,9 +54,9 @@ struct TaskRun {
 };
 
 struct TaskRunOptions {
-  uint64_t seed = 0;       ///< of the model, the data and the methods
-  int64_t examples = 200;  ///< drawn, >= 1; those that have an answer are explained
-  int64_t fitting = 4000;  ///< drawn for methods that learn from training data, >= 1
+  uint64_t seed = 0;                     ///< of the model, the data and the methods
+  int64_t examples = 200;                ///< drawn, >= 1; those that have an answer are explained
+  int64_t fitting = 4000;                ///< drawn for methods that learn from training data, >= 1
   std::vector<Callback> callbacks = {};  ///< of the model's training
 };
 
