@@ -104,6 +104,7 @@ dm::TrainerOptions training_of(const Options& options, const Subject& subject,
   }
   trainer.steps = options.steps * (subject.attends ? 3 : 1);
   trainer.seed = options.seed;
+  if (options.smoke) trainer.batches.batch_size = 16, trainer.recipe.warm_up = 2;
   return trainer;
 }
 

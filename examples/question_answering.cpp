@@ -33,12 +33,9 @@ namespace {
 constexpr int64_t kLongestAnswer = 30;  // tokens, as BERT's own script has it
 constexpr int64_t kShown = 6;           // questions on the page
 
-struct Options : CommonOptions {
-  std::string model, classifier, explainers, gating = "both";
-  int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, threads = 0;
-  int64_t selection = 256, questions = 0;
+struct Options : EncoderOptions {
+  int64_t epochs = 3, steps = 300, batch_size = 8, longest = 256, selection = 256, questions = 0;
   double epsilon = 1;  // the paper's
-  bool bfloat16 = false;
 };
 
 // `some` of them, evenly spaced; 0: all.
@@ -98,11 +95,10 @@ dm::DiffMask fit(const std::shared_ptr<dm::StagedModel>& model, Masking masking,
   trainer.recipe.validate_every = trainer.steps;
   trainer.batches.batch_size = options.batch_size;
   trainer.seed = options.seed;
+  if (options.smoke) trainer.recipe.warm_up = 2;
   trainer.callbacks = watched(name, guard);
-  const std::string file = fmt::format("{}-{}.safetensors", options.explainers, name);
-  const auto fitted =
-      dm::fitted_or_loaded(model, dm::encoder_explainer(masking), training.data, selected, trainer,
-                           options.explainers.empty() ? "" : file);
+  const auto fitted = dm::fitted_or_loaded(model, dm::encoder_explainer(masking), training.data,
+                                           selected, trainer, options.explainer_file(name));
   check_interrupt();
   if (fitted.summary.steps > 0) fmt::print("{}", fitted.summary.full_report());
   report["seconds"]["fit_" + name] = fitted.summary.seconds;
@@ -132,7 +128,7 @@ std::vector<dm::Heatmap> pictures(const std::vector<dm::Gating>& gatings,
 }
 
 dm::WordPiece tokenizer_of(const Options& options) {
-  if (options.model.empty()) return dm::made_tokenizer();
+  if (options.made_model()) return dm::made_tokenizer();
   auto texts = dm::read_wordpiece_options(options.model);
   texts.longest = std::min(texts.longest, options.longest);
   return dm::WordPiece::load(options.model, texts);
@@ -155,8 +151,8 @@ int run(const Options& options) {
 
   const auto generator = dm::make_generator(dm::derive_seed(options.seed, 100));
   const dm::BertHead head{.kind = dm::BertHead::Kind::span};
-  const auto net = options.model.empty() ? dm::small_bert(tokenizer, head, generator)
-                                         : dm::load_bert(options.model, head, generator);
+  const auto net = options.made_model() ? dm::small_bert(tokenizer, head, generator)
+                                        : dm::load_bert(options.model, head, generator);
   fine_tune(*net, training, selection, options, guard, report);
   const auto model = dm::staged(net);
   const dm::Subset selected(dm::borrowed(selection.data),
@@ -196,14 +192,9 @@ int main(int argc, char** argv) {
   CLI::App app("Which tokens does a Transformer need to find an answer, and where does it know?");
   Options options;
   options.add_to(app, "Folder of the two files of questions");
-  app.add_option("--model", options.model, "Hugging Face folder of an encoder");
-  app.add_option("--classifier", options.classifier,
-                 "File of the fine-tuned weights: loaded if it exists, else written");
   app.add_option(
       "--explainers", options.explainers,
       "How the names of the explainers' files begin: loaded if they exist, else written");
-  add_option(app, "--gating", options.gating, "What is masked")
-      ->check(CLI::IsMember({"input", "hidden", "both"}));
   add_option(app, "--longest", options.longest,
              "Tokens of a question and its passage; what is longer is cut");
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
@@ -216,11 +207,8 @@ int main(int argc, char** argv) {
   add_option(app, "--questions", options.questions, "Number of questions to report on; 0: all")
       ->check(CLI::NonNegativeNumber);
   add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats");
-  app.add_flag("--bfloat16", options.bfloat16,
-               "Train with matrix products in bfloat16, where the processor has them: faster. All "
-               "that is reported is computed in float32");
-  add_option(app, "--threads", options.threads, "Number of threads; 0: one per core");
-  CLI11_PARSE(app, argc, argv);
+  0 : one per core ");
+      CLI11_PARSE(app, argc, argv);
   if (options.smoke) options.epochs = 1, options.steps = 5;
   return reported("question_answering", [&] { return run(options); });
 }

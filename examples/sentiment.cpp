@@ -75,6 +75,8 @@ int run(const Options& options) {
   const auto probe = dm::mlp_probe({.hidden_size = 128, .layer_norm = true});
   dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = probe});
   dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = probe});
+  dm::Recipe recipe = dm::recipe::reviews();
+  if (options.smoke) recipe.warm_up = 2;
   const auto fit = [&](dm::DiffMask& method, double epsilon, std::vector<dm::Callback> callbacks) {
     at::set_num_threads(1);
     return method.fit(training, development,
@@ -83,7 +85,7 @@ int run(const Options& options) {
                        .batches = {.batch_size = 64, .by_length = true},
                        .seed = options.seed,
                        .callbacks = std::move(callbacks),
-                       .recipe = dm::recipe::reviews()});
+                       .recipe = recipe});
   };
   if (!guard.interrupted()) {
     // Recordings are values and the model is only read, so both are trained at once, one per core.

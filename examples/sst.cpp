@@ -38,60 +38,30 @@ namespace {
 
 constexpr int64_t kClasses = 5;
 
-struct Options : CommonOptions {
-  std::string lexicon, model, rationales, classifier, explainers, gating = "both", trade_off;
-  int64_t epochs = 3, phrases = 2, steps = 1200, batch_size = 32, threads = 0;
+struct Options : EncoderOptions {
+  std::string lexicon, rationales, trade_off;
+  int64_t epochs = 3, phrases = 2, steps = 1200, batch_size = 32;
   double input_epsilon = 0.055, hidden_epsilon = 0.05, rate = 0.015, mask_words = 1.0;
-  bool words = false, mask_special = false, stability = false, dev = false, bfloat16 = false;
+  bool words = false, mask_special = false, stability = false, dev = false;
 };
-
-struct Corpus {
-  std::vector<dm::LabelledSentence> sentences;  // to train on
-  dm::Sentences training, development, test;
-};
-
-dm::Sentences encoded(std::vector<dm::LabelledSentence> sentences, const Options& options,
-                      const dm::WordPiece& tokenizer) {
-  return dm::encode_sentences(
-      std::move(sentences), tokenizer,
-      {.explain_special = options.mask_special, .tie_words = options.words});
-}
-
-// The treebank, or reviews as if they were its sentences.
-Corpus read_corpus(const Options& options, const dm::WordPiece& tokenizer) {
-  std::vector<std::vector<dm::LabelledSentence>> parts;
-  if (!options.made() && std::filesystem::is_directory(options.data)) {
-    for (const char* name : {"train", "dev", "test"}) {
-      parts.push_back(dm::read_trees(fmt::format("{}/{}.txt", options.data, name)));
-    }
-  } else {
-    const auto reviews =
-        dm::split_reviews(options.made() ? dm::made_reviews(300, dm::make_generator(0))
-                                         : dm::read_reviews(options.data));
-    auto lexicon = options.made() ? dm::made_lexicon() : std::map<std::string, double>();
-    if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
-    const auto borders = dm::quantile_borders(dm::ratings_of(reviews.training), kClasses);
-    for (const auto* part : {&reviews.training, &reviews.development, &reviews.held_out}) {
-      parts.push_back(dm::labelled_sentences(*part, borders, lexicon));
-    }
-  }
-  const auto encode = [&](size_t i) { return encoded(parts[i], options, tokenizer); };
-  return {parts[0], encode(0), encode(1), encode(2)};
-}
 
 // The experiment's steps, in the order of run(); each leaves its figures in the report.
 class Experiment {
  public:
   explicit Experiment(const Options& options)
       : options_(options),
-        tokenizer_(options.model.empty() ? dm::made_tokenizer()
-                                         : dm::WordPiece::load(options.model)),
-        corpus_(read_corpus(options, tokenizer_)),
+        tokenizer_(options.made_model() ? dm::made_tokenizer()
+                                        : dm::WordPiece::load(options.model)),
+        parts_(options.made() ? dm::review_sentences(dm::made_reviews(300, dm::make_generator(0)),
+                                                     dm::made_lexicon())
+                              : dm::read_sentence_parts(options.data, options.lexicon)),
+        training_(encoded(parts_.training)),
+        development_(encoded(parts_.development)),
+        test_(encoded(parts_.test)),
         net_(make_net()),
         model_(dm::staged(net_)) {
     fmt::print("{} sentences to train on, {} to select on, {} to report on\n",
-               corpus_.training.data.size(), corpus_.development.data.size(),
-               corpus_.test.data.size());
+               training_.data.size(), development_.data.size(), test_.data.size());
   }
 
   int run() {
@@ -100,10 +70,9 @@ class Experiment {
          {std::tuple{"input", Masking::input, options_.input_epsilon},
           std::tuple{"hidden", Masking::hidden, options_.hidden_epsilon}}) {
       if (options_.gating != "both" && options_.gating != name) continue;
-      const std::string file = fmt::format("{}-{}.safetensors", options_.explainers, name);
-      gatings_.push_back(
-          {name, fit(masking, epsilon, options_.seed, options_.explainers.empty() ? "" : file),
-           epsilon});
+      auto fitted = fit(masking, epsilon, options_.seed, options_.explainer_file(name));
+      report_["seconds"][fmt::format("fit_{}", name)] = fitted.summary.seconds;
+      gatings_.push_back({name, std::move(fitted.method), epsilon});
     }
     const auto found = score(gatings_);
     fmt::print("\n{}\n{}", found.full_report(options_.dev ? "dev" : "test"), found.brief_report());
@@ -118,13 +87,19 @@ class Experiment {
   }
 
  private:
-  const dm::Sentences& shown() const { return options_.dev ? corpus_.development : corpus_.test; }
+  dm::Sentences encoded(std::vector<dm::LabelledSentence> sentences) const {
+    return dm::encode_sentences(
+        std::move(sentences), tokenizer_,
+        {.explain_special = options_.mask_special, .tie_words = options_.words});
+  }
+
+  const dm::Sentences& shown() const { return options_.dev ? development_ : test_; }
 
   std::shared_ptr<dm::Bert> make_net() const {
     const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 100));
     const dm::BertHead head{.classes = kClasses};
-    return options_.model.empty() ? dm::small_bert(tokenizer_, head, generator)
-                                  : dm::load_bert(options_.model, head, generator);
+    return options_.made_model() ? dm::small_bert(tokenizer_, head, generator)
+                                 : dm::load_bert(options_.model, head, generator);
   }
 
   void fine_tune() {
@@ -135,7 +110,7 @@ class Experiment {
     }
     const dm::Bfloat16Products fast(options_.bfloat16);
     const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 102));
-    const auto weights = dm::frequency_weights(corpus_.training.data, tokenizer_.size());
+    const auto weights = dm::frequency_weights(training_.data, tokenizer_.size());
     const dm::ModuleForward forward = [&](const dm::Inputs& x) {
       if (!net_->is_training()) return net_->forward(x);
       return net_->forward(
@@ -147,11 +122,10 @@ class Experiment {
       return 1 - dm::macro_f1(y.argmax(1), c, kClasses);
     };
     const auto phrases = dm::make_generator(dm::derive_seed(options_.seed, 103));
-    const auto training = encoded(dm::with_phrases(corpus_.sentences, options_.phrases, phrases),
-                                  options_, tokenizer_);
+    const auto training = encoded(dm::with_phrases(parts_.training, options_.phrases, phrases));
     const auto trained =
-        dm::train_supervised(*net_, forward, dm::cross_entropy, training.data,
-                             corpus_.development.data, supervised, watched("classifier", guard_));
+        dm::train_supervised(*net_, forward, dm::cross_entropy, training.data, development_.data,
+                             supervised, watched("classifier", guard_));
     check_interrupt();
     fmt::print("classifier: epoch {} of {}, macro-F1 {:.3f} on dev, {:.1f} s\n", trained.epoch,
                options_.epochs, 1 - trained.loss, trained.seconds);
@@ -170,11 +144,13 @@ class Experiment {
     trainer.recipe.validate_every = trainer.steps;  // dear: all depths over dev.txt
     trainer.batches.batch_size = options_.batch_size;
     trainer.seed = seed;
+    if (options_.smoke) trainer.recipe.warm_up = 2;
     trainer.callbacks = watched(masking == Masking::input ? "input" : "hidden", guard_);
     return trainer;
   }
 
-  dm::DiffMask fit(Masking masking, double epsilon, uint64_t seed, const std::string& file = "") {
+  dm::FittedOrLoaded fit(Masking masking, double epsilon, uint64_t seed,
+                         const std::string& file = "") {
     const dm::Bfloat16Products fast(options_.bfloat16);
     dm::BaselineOptions baseline;
     if (masking == Masking::input && options_.mask_words > 0) {  // what fine-tuning put there
@@ -182,14 +158,12 @@ class Experiment {
       baseline = {.start = dm::BaselineOptions::Start::given,
                   .vectors = {net_->embed_words(mask).flatten()}};
     }
-    const auto fitted = dm::fitted_or_loaded(model_, dm::encoder_explainer(masking, baseline),
-                                             corpus_.training.data, corpus_.development.data,
-                                             training(masking, epsilon, seed), file);
+    auto fitted =
+        dm::fitted_or_loaded(model_, dm::encoder_explainer(masking, baseline), training_.data,
+                             development_.data, training(masking, epsilon, seed), file);
     check_interrupt();
     if (fitted.summary.steps > 0) fmt::print("{}", fitted.summary.full_report());
-    report_["seconds"][masking == Masking::input ? "fit_input" : "fit_hidden"] =
-        fitted.summary.seconds;
-    return fitted.method;
+    return fitted;
   }
 
   dm::MaskExperiment score(const std::vector<dm::Gating>& gatings) const {
@@ -217,7 +191,7 @@ class Experiment {
       const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 300));
       dm::Plausibility people;
       for (const auto& [split, part] :
-           {std::pair{"dev", &corpus_.development}, std::pair{"test", &corpus_.test}}) {
+           {std::pair{"dev", &development_}, std::pair{"test", &test_}}) {
         people.add(rationales, split, *part, dm::data_scores(gating.method, part->data), generator);
       }
       report_["rationales"] = {{"diffmask", people.f1()},
@@ -227,7 +201,7 @@ class Experiment {
       fmt::print("rationales, token F1: {}\n", report_["rationales"].dump());
     }
     if (!options_.stability) return;
-    const auto other = fit(masking, gating.epsilon, options_.seed + 1);
+    const auto other = fit(masking, gating.epsilon, options_.seed + 1).method;
     const double agreement = dm::mean_spearman(scores, dm::data_scores(other, shown().data));
     report_["stability"]["spearman_between_seeds" + suffix] = agreement;
     fmt::print("Spearman between two seeds: {:.3f}\n", agreement);
@@ -245,9 +219,9 @@ class Experiment {
           auto trainer = training(masking, epsilon, options_.seed);
           trainer.recipe.warm_up = 0;
           trainer.steps = trainer.recipe.validate_every = std::max<int64_t>(trainer.steps / 2, 1);
-          method->refine(corpus_.training.data, corpus_.development.data, trainer);
+          method->refine(training_.data, development_.data, trainer);
         } else {
-          method = fit(masking, epsilon, options_.seed);
+          method = fit(masking, epsilon, options_.seed).method;
         }
         check_interrupt();
         found.push_back(score({{gating.name, *method, epsilon}}));
@@ -286,7 +260,8 @@ class Experiment {
 
   const Options& options_;
   dm::WordPiece tokenizer_;
-  Corpus corpus_;
+  dm::SentenceParts parts_;
+  dm::Sentences training_, development_, test_;
   std::shared_ptr<dm::Bert> net_;
   std::shared_ptr<dm::StagedModel> model_;
   dm::InterruptGuard guard_;
@@ -303,16 +278,11 @@ int main(int argc, char** argv) {
                  "Folder of the treebank's train.txt, dev.txt, test.txt; or a file of reviews: "
                  "text<TAB>rating, or id<TAB>rating<TAB>text");
   app.add_option("--lexicon", options.lexicon, "Valences of the reviews' words: word<TAB>valence");
-  app.add_option("--model", options.model, "Hugging Face folder of an encoder");
   app.add_option("--rationales", options.rationales,
                  "Table of FairRationales: fair_rationales_sst.tsv");
-  app.add_option("--classifier", options.classifier,
-                 "File of the fine-tuned weights: loaded if it exists, else written");
   app.add_option(
       "--explainers", options.explainers,
       "How the names of the explainers' files begin: loaded if they exist, else written");
-  add_option(app, "--gating", options.gating, "What is masked")
-      ->check(CLI::IsMember({"input", "hidden", "both"}));
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
   add_option(
       app, "--phrases", options.phrases,
@@ -329,8 +299,8 @@ int main(int argc, char** argv) {
   add_option(app, "--rate", options.rate, "Step size of the explainers");
   add_option(app, "--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs");
   add_option(app, "--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states");
-  add_option(app, "--threads", options.threads, "Number of threads; 0: one per core");
-  app.add_flag("--words", options.words, "One gate for all sub-words of a word");
+  0 : one per core ");
+      app.add_flag("--words", options.words, "One gate for all sub-words of a word");
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked too; without it they are kept");
   app.add_option("--trade-off", options.trade_off,
@@ -338,9 +308,6 @@ int main(int argc, char** argv) {
                  "here, as SVG: four times the time");
   app.add_flag("--stability", options.stability,
                "Also train with another seed, and compare: twice the time");
-  app.add_flag("--bfloat16", options.bfloat16,
-               "Train with matrix products in bfloat16, where the processor has them: faster. All "
-               "that is reported is computed in float32");
   app.add_flag("--dev", options.dev, "Report on dev.txt, to make choices, in place of test.txt");
   CLI11_PARSE(app, argc, argv);
   if (options.smoke) options.epochs = 1, options.phrases = 0, options.steps = 5;

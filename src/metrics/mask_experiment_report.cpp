@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "diffmask/metrics/mask_experiment.hpp"
@@ -32,7 +33,9 @@ class Table {
       row.push_back(text(figures_[i], score.figures[i]));
     }
     row.push_back(fmt::format("{:.1f}%", 100 * score.masked_share));
-    row.push_back(fmt::format("{:.4f}", score.divergence));
+    // Rounding leaves a little less than 0, which would be printed as -0.0000.
+    row.push_back(
+        fmt::format("{:.4f}", std::abs(score.divergence) < 5e-5 ? 0.0 : score.divergence));
     row.push_back(fmt::format("{:.1f}%", 100 * score.within_epsilon));
     rows_.push_back(std::move(row));
   }

@@ -74,5 +74,34 @@ TEST(SpanIouF1Test, CountsSpansThatOverlapByHalf) {
        {"size", [&] { choice_iou(chosen, {true}); }, "chosen has to be of 1 entries"}});
 }
 
+TEST(MeanSpearmanTest, LeavesOutWhatHasNoRanks) {
+  const at::Tensor up = at::tensor({1.0, 2.0, 3.0}), down = at::tensor({3.0, 2.0, 1.0});
+  const at::Tensor half = at::tensor({1.0, 3.0, 2.0});  // rho = 1/2 with `up`
+  EXPECT_NEAR(mean_spearman({up, up}, {down, half}), -0.25, 1e-12);
+  EXPECT_NEAR(mean_spearman({up, up, up}, {half, at::ones({3}, at::kDouble), half}), 0.5, 1e-12);
+  EXPECT_NEAR(mean_spearman({up, at::ones({1})}, {half, at::ones({1})}), 0.5, 1e-12);
+  EXPECT_TRUE(std::isnan(mean_spearman({at::ones({3}, at::kDouble)}, {up})));
+  expect_refused({{"none", [] { mean_spearman({}, {}); }, "a has to be scores of at least one"},
+                  {"counts",
+                   [&] {
+                     mean_spearman({up}, {up, up});
+                   },
+                   "b has to be of 1 examples"}});
+}
+
+TEST(MeansByLabelTest, AreMeansOverEachLabelsEntries) {
+  const at::Tensor values = at::tensor({1.0, 2.0, 3.0, 5.0});
+  const at::Tensor label = at::tensor(std::vector<int64_t>{2, 0, 2, 0}, at::kLong);
+  const auto means = means_by_label(values, label, 3);
+  ASSERT_EQ(means.size(), 3u);
+  EXPECT_EQ(means[0], 3.5);
+  EXPECT_TRUE(std::isnan(means[1]));
+  EXPECT_EQ(means[2], 2);
+  expect_refused(
+      {{"labels", [&] { means_by_label(values, label, 2); }, "label has to be in [0, 2)"},
+       {"none", [&] { means_by_label(values, label, 0); }, "labels has to be >= 1, but got 0"},
+       {"shape", [&] { means_by_label(values, label.narrow(0, 0, 2), 3); }, "label has to be of"}});
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <utility>
 
 #include "diffmask/core/error.hpp"
@@ -22,6 +23,24 @@ Sentences encode_sentences(std::vector<LabelledSentence> sentences, const WordPi
   }
   EncodedDataset data(std::move(encodings), at::tensor(labels, at::kLong), options);
   return {std::move(sentences), std::move(data)};
+}
+
+SentenceParts review_sentences(const std::vector<Review>& reviews,
+                               const std::map<std::string, double>& lexicon) {
+  const ReviewParts parts = split_reviews(reviews);
+  const auto borders = quantile_borders(ratings_of(parts.training), 5);
+  return {labelled_sentences(parts.training, borders, lexicon),
+          labelled_sentences(parts.development, borders, lexicon),
+          labelled_sentences(parts.held_out, borders, lexicon)};
+}
+
+SentenceParts read_sentence_parts(const std::string& path, const std::string& lexicon) {
+  if (std::filesystem::is_directory(path)) {
+    return {read_trees(path + "/train.txt"), read_trees(path + "/dev.txt"),
+            read_trees(path + "/test.txt")};
+  }
+  return review_sentences(read_reviews(path), lexicon.empty() ? std::map<std::string, double>()
+                                                              : read_lexicon(lexicon));
 }
 
 std::vector<double> survival_by_sentiment(const Sentences& sentences,

@@ -117,5 +117,16 @@ TEST(FairRationalesTest, AreOfTheTreebanksSentences) {
   EXPECT_EQ(different, 4);
 }
 
+TEST(CarriedOverTest, MatchesWordsByTheirCharacters) {
+  const std::vector<std::string> leaves = {"film", "'s", "dull", "."}, words = {"film's", "dull."};
+  using Chosen = std::vector<bool>;
+  EXPECT_EQ(carried_over({false, true, false, false}, leaves, words), (Chosen{true, false}));
+  EXPECT_EQ(carried_over({false, false, true, false}, leaves, words), (Chosen{false, true}));
+  EXPECT_EQ(carried_over({true, false}, words, leaves), (Chosen{true, true, false, false}));
+  EXPECT_TRUE(carried_over({true, false}, {"other", "text"}, words).empty());
+  expect_refused({{"size", [&] { carried_over({true}, leaves, words); },
+                   "chosen has to be one for each of 4 words, but got 1"}});
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <cmath>
 
 #include "diffmask/core/file.hpp"
@@ -154,6 +156,53 @@ TEST(ReviewDatasetTest, HoldsWordNumbersMaskAndClasses) {
   EXPECT_TRUE(batch.labels.equal(at::tensor({0, 2, 1}, at::kLong)));
   EXPECT_EQ(data.batch({2, 0}).mask.sizes(), at::IntArrayRef({2, 2}));
   expect_refused({{"none", [&] { review_dataset({}, vocabulary, {}); }, "reviews has to be"}});
+}
+
+TEST(ReviewPartsTest, AreTheSameOnEveryRun) {
+  std::vector<Review> reviews(100);
+  for (size_t i = 0; i < reviews.size(); ++i) reviews[i].rating = static_cast<double>(i);
+  const ReviewParts parts = split_reviews(reviews), again = split_reviews(reviews);
+  EXPECT_EQ(parts.training.size(), 80u);
+  EXPECT_EQ(parts.development.size(), 10u);
+  EXPECT_EQ(parts.held_out.size(), 10u);
+  EXPECT_EQ(ratings_of(parts.training), ratings_of(again.training));
+  std::vector<double> all;
+  for (const auto* part : {&parts.training, &parts.development, &parts.held_out}) {
+    for (const double rating : ratings_of(*part)) all.push_back(rating);
+  }
+  EXPECT_FALSE(std::is_sorted(all.begin(), all.end()));
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(all, ratings_of(reviews)) << "each review once";
+  reviews.resize(49);
+  expect_refused({{"few", [&] { split_reviews(reviews); }, "reviews has to be at least 50"}});
+}
+
+TEST(ValenceTest, HasFiveClasses) {
+  const std::map<std::string, double> lexicon = {
+      {"awful", -2}, {"dull", -1.9}, {"nice", 1.9}, {"great", 2}};
+  EXPECT_EQ(valence_class(lexicon, "awful"), 0);
+  EXPECT_EQ(valence_class(lexicon, "dull"), 1);
+  EXPECT_EQ(valence_class(lexicon, "film"), 2);
+  EXPECT_EQ(valence_class(lexicon, "nice"), 3);
+  EXPECT_EQ(valence_class(lexicon, "great"), 4);
+  EXPECT_EQ(valence_names()[2], "none");
+
+  const std::vector<Review> reviews = {{words("Great film"), 3.0}, {words("dull"), -1.0}};
+  const auto sentences = labelled_sentences(reviews, {0.0, 1.0}, lexicon);
+  ASSERT_EQ(sentences.size(), 2u);
+  EXPECT_EQ(sentences[0].label, 2);
+  EXPECT_EQ(sentences[0].words, (std::vector<std::string>{"Great", "film"}));
+  EXPECT_EQ(sentences[0].word_labels, (std::vector<int64_t>{4, 2}));
+  EXPECT_EQ(sentences[1].label, 0);
+
+  Attribution attribution;
+  attribution.scores = at::tensor({1.0, 0.5, 0.25, 0.25, 1.0, 1.0, 0.0, 0.0}).view({2, 2, 2});
+  attribution.mask = at::tensor({1, 1, 1, 0}).view({2, 2}).to(at::kBool);
+  const auto survived = survival_by_valence(attribution, reviews, lexicon);
+  EXPECT_EQ(survived[4], 1.5);
+  EXPECT_EQ(survived[2], 0.5);
+  EXPECT_EQ(survived[1], 2.0);
+  EXPECT_TRUE(std::isnan(survived[0]));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/shared_data.hpp"
 #include "tests/temporary_folder.hpp"
@@ -130,6 +131,27 @@ TEST(TreebankTest, HasTheNumbersOfItsPaper) {
     EXPECT_EQ(of_phrases, phrases) << name;
     EXPECT_EQ(of_words, words) << name;
   }
+}
+
+TEST(WithPhrasesTest, AddsSomeOfTheLongPhrases) {
+  const std::vector<std::string> words = {"a", "very", "fine", "old", "film"};
+  const LabelledSentence sentence{3, words, {2, 2, 4, 2, 2}, {{4, 1, 4}, {2, 3, 2}, {3, 0, 4}}};
+  const at::Generator generator = make_generator(0);
+  const auto one = with_phrases({sentence, sentence}, 1, generator);
+  ASSERT_EQ(one.size(), 4u) << "one for each sentence, after the sentences";
+  EXPECT_EQ(one[1].words, words);
+  EXPECT_EQ(one[2].words.size(), 4u);
+  const auto all = with_phrases({sentence}, 9, generator);
+  ASSERT_EQ(all.size(), 3u) << "the phrase of two words is too short";
+  EXPECT_NE(all[1].words, all[2].words);
+  for (const size_t i : {1u, 2u}) {
+    const bool is_first = all[i].words.front() == "a";
+    EXPECT_EQ(all[i].label, is_first ? 3 : 4);
+    EXPECT_EQ(all[i].words.back(), is_first ? "old" : "film");
+  }
+  EXPECT_EQ(with_phrases({sentence}, 9, generator, 2).size(), 4u);
+  EXPECT_EQ(with_phrases({sentence}, 0, generator).size(), 1u);
+  EXPECT_EQ(sentiment_names().at(4), "very_positive");
 }
 
 }  // namespace

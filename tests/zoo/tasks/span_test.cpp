@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "diffmask/core/random.hpp"
+#include "diffmask/zoo/tasks/made.hpp"
 #include "tests/bad_input.hpp"
 
 namespace diffmask {
@@ -109,6 +113,51 @@ TEST(SpanTest, TheBestAcceptedAnswerCounts) {
       {"exact", [] { exact_match("x", {}); }, "accepted has to be at least one answer"},
       {"F1", [] { token_f1("x", {}); }, "accepted has to be at least one answer, but got none"},
   });
+}
+
+TEST(SpanDataTest, IsSplitByPassage) {
+  const auto tokenizer = made_tokenizer();
+  const auto squad = std::make_shared<Squad>(made_squad(20, make_generator(0)));
+  const SpanData all(squad, span_examples(*squad, tokenizer, CutAnswers::drop).examples);
+  const auto [training, held_out] = split_by_context(all, 0);
+  EXPECT_EQ(training.data.size(), 54);
+  EXPECT_EQ(held_out.data.size(), 6) << "two of twenty passages";
+  for (const SpanExample& in : training.examples) {
+    for (const SpanExample& out : held_out.examples) {
+      EXPECT_NE(squad->questions[in.question].context, squad->questions[out.question].context);
+    }
+  }
+}
+
+TEST(SpanScorerTest, ScoresAnswersAndWhatMasksKeep) {
+  const auto tokenizer = made_tokenizer();
+  const auto squad = std::make_shared<Squad>(made_squad(3, make_generator(0)));
+  const SpanData data(squad, span_examples(*squad, tokenizer, CutAnswers::keep).examples);
+  const Batch batch = data.data.batch({4, 0});
+  // Sure of the answer in the first row, of the passage's first token in the second.
+  at::Tensor output = at::zeros({2, batch.mask.size(1), 2});
+  const SpanExample &first = data.example(batch, 0), &second = data.example(batch, 1);
+  output[0][first.first][0] = output[0][first.last][1] = 9;
+  const auto& types = second.encoding.types;
+  const int64_t passage = std::find(types.begin(), types.end(), 1) - types.begin();
+  output[1][passage].fill_(9);
+  const auto found = found_answers(data, batch, output, 30);
+  EXPECT_EQ(found[0], data.question(batch, 0).answers[0].text);
+  EXPECT_NE(found[1], data.question(batch, 1).answers[0].text);
+
+  const at::Tensor kinds = token_kinds(data, batch);
+  EXPECT_EQ(kinds.eq(2).sum(1).min().item<int64_t>(), 1) << "a place is one token";
+  EXPECT_EQ(kinds[0][0].item<int64_t>(), -1) << "[CLS]";
+  EXPECT_EQ(kinds[0][1].item<int64_t>(), 0);
+  const at::Tensor z = kinds.eq(0).logical_or(kinds.eq(2)).to(at::kFloat);
+  const OutputScorer scorer = span_scorer(data, 30);
+  EXPECT_EQ(scorer.figures[0].name, "exact_match");
+  EXPECT_EQ(scorer.reduce(scorer.read({batch, output, output, z})),
+            (std::vector<double>{0.5, 0.5, 1, 0, 1}));
+
+  const at::Tensor log_p = at::log_softmax(output[0], 0);
+  EXPECT_NEAR(span_loss(output.narrow(0, 0, 1), batch.labels.narrow(0, 0, 1)).item<double>(),
+              -(log_p[first.first][0] + log_p[first.last][1]).item<double>() / 2, 1e-5);
 }
 
 }  // namespace

@@ -1,0 +1,37 @@
+#include "diffmask/zoo/tasks/encoder.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "tests/temporary_folder.hpp"
+#include "tests/training_task.hpp"
+
+namespace diffmask {
+namespace {
+
+TEST(EncoderTest, IsFittedOnceAndThenLoaded) {
+  const TrainingTask task = training_task();
+  const TemporaryFolder folder;
+  const std::string file = folder / "explainer.safetensors";
+  TrainerOptions options = encoder_training(Masking::hidden, 0.1);
+  EXPECT_NEAR(options.epsilon, 0.07, 1e-12);
+  EXPECT_EQ(options.recipe.name, "encoder_hidden");
+  options.steps = 3;
+  options.recipe.warm_up = 1;
+  const auto get = [&](const std::string& name) {
+    return fitted_or_loaded(task.model, encoder_explainer(Masking::hidden), *task.training,
+                            *task.validation, options, name);
+  };
+  const FittedOrLoaded fitted = get(file), loaded = get(file);
+  EXPECT_EQ(fitted.summary.steps, 3);
+  EXPECT_EQ(loaded.summary.steps, 0) << "it was not trained again";
+  const Batch batch = task.validation->batch({0, 1});
+  EXPECT_TRUE(fitted.method.attribute(batch).scores.equal(loaded.method.attribute(batch).scores));
+  std::filesystem::remove(file);
+  EXPECT_EQ(get("").summary.steps, 3);
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+}  // namespace
+}  // namespace diffmask
