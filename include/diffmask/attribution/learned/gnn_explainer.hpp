@@ -32,11 +32,11 @@ namespace diffmask {
 /// gradients are z (1 - z) times entropy M / P and size, of which the first is larger at M = 1
 /// below 1,000 positions.
 struct GnnExplainerOptions {
-  int64_t steps = 400;   ///< of Adam, >= 1
-  double rate = 0.1;     ///< its step size, > 0
-  double initial = 5.0;  ///< M at the start
-  double size = 0.001;   ///< weight of each position kept, >= 0
-  double entropy = 0.0;  ///< weight of the mean entropy, >= 0
+  int64_t steps = 400;        ///< of Adam, >= 1
+  double rate = 0.1;          ///< its step size, > 0
+  double initial = 5.0;       ///< M at the start
+  double size = 0.001;        ///< weight of each position kept, >= 0
+  double entropy = 0.0;       ///< weight of the mean entropy, >= 0
   std::string features = {};  ///< the site (B, ..., F) whose features are masked, too; none: none
   double feature_initial = 0.0;  ///< U at the start
   double feature_size = 1.0;     ///< >= 0
