@@ -32,7 +32,7 @@ struct SubjectOptions {
 // What is explained: a model, the examples, what was trained to explain it, and what is known.
 struct Subject {
   std::shared_ptr<const dm::FrozenModel> model, randomised;
-  std::shared_ptr<const dm::Dataset> training, data;
+  std::shared_ptr<const dm::Dataset> training, data = nullptr;
   std::vector<std::pair<std::string, std::shared_ptr<dm::DiffMask>>> explainers = {};
   std::function<at::Tensor(const dm::Batch&)> truth = nullptr;
 

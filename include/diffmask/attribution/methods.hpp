@@ -91,7 +91,7 @@ struct MethodRequest {
 
 struct Method {
   std::string name;  ///< in snake_case
-  std::function<std::unique_ptr<Attributor>(const MethodRequest& request)> build;
+  std::function<std::unique_ptr<Attributor>(const MethodRequest& request)> build = nullptr;
 
   bool needs_training = false;  ///< learns from training data when it is made
   bool fits_examples = false;   ///< learns anew from each batch that it explains: slow
