@@ -41,7 +41,7 @@ void make_files(const std::string& model, const std::string& data) {
   }
   layer.define("def forward(self, x):\n  return torch.tanh(x)\n");
   net.register_module("layer", layer);
-  net.define("def forward(self, x):\n  return 3 * torch.sum(self.layer(x), 1)\n");
+  net.define("def forward(self, x):\n  return 3 * torch.sum(self.layer.forward(x), 1)\n");
   net.save(model);
   dm::save_safetensors(data, {{"input0", at::randn({64, 5, 2}, dm::make_generator(0))}});
 }

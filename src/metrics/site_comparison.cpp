@@ -78,12 +78,11 @@ SiteComparison::SiteComparison(std::shared_ptr<const FrozenModel> model, const D
     : model_(std::move(model)), site_(std::move(site)), options_(options) {
   FaithfulnessOptions faithfulness = options.faithfulness;
   faithfulness.site = site_;
-  const std::vector<int64_t> typical = typical_batch(data, options.batch_size);
   for (const auto& examples : length_batches(data, options.batch_size)) {
     meters_.push_back(
         std::make_unique<FaithfulnessMeter>(*model_, data.batch(examples), faithfulness));
-    if (examples == typical) typical_ = meters_.back().get();
   }
+  typical_ = meters_.at(meters_.size() / 2).get();  // of middling length
 }
 
 ComparisonRow SiteComparison::row(const ComparedMethod& method, uint64_t seed) {

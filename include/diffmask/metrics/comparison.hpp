@@ -76,7 +76,7 @@ struct ComparisonOptions {
   int64_t batch_size = 32;  ///< examples per batch, >= 1
   int64_t subsets = 8;      ///< infidelity: subsets per example, >= 1
 
-  /// Sensitivity-max is measured on this many examples of the typical batch (typical_batch; 0: it
+  /// Sensitivity-max is measured on this many examples of the batch of middling length (0: it
   /// is not measured), with so many perturbations, uniform within `radius` times the state's
   /// standard deviation.
   int64_t sensitivity_examples = 8, perturbations = 2;

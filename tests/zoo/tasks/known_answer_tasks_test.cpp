@@ -143,11 +143,12 @@ TEST(KnownAnswerTasksTest, GradientMethodsFindWhatMatters) {
                   {"lookup", "lrp", 0.2, 0.7}});
 }
 
-// By chance the precision is about 0.4.
+// By chance the precision is about 0.4. DeepLIFT's D_JS is under 0.2 with most processors' kernels
+// and 0.206 with those of an AMD EPYC, to the same digits before and after 0.2.0's changes.
 TEST(KnownAnswerTasksTest, GradientsFindTheHousesEdges) {
   expect_reached({{"ba_shapes", "gradient", 0.2, 0.7, "edge"},
                   {"ba_shapes", "leave_one_out", 0.2, 0.7, "edge"},
-                  {"ba_shapes", "deeplift", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "deeplift", 0.22, 0.7, "edge"},
                   {"ba_shapes", "lrp", 0.2, 0.7, "edge"},
                   {"ba_shapes", "gnn_explainer", 0.28, 0.5, "edge"}});
 }
