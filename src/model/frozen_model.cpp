@@ -79,6 +79,12 @@ uint64_t next_id() {
   return ++last;
 }
 
+// LibTorch's sha1 of an empty text is left uninitialised: a model may have no tensors, or empty
+// ones.
+std::string sha1_of(const std::string& text) {
+  return text.empty() ? "da39a3ee5e6b4b0d3255bfef95601890afd80709" : c10::sha1(text).str();
+}
+
 }  // namespace
 
 const at::Tensor& Recording::state(const std::string& site) const {
@@ -252,9 +258,9 @@ std::string FrozenModel::fingerprint() const {
     const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
     hashes += fmt::format("{} {} {} ", name, c10::toString(data.scalar_type()),
                           shape_string(data.sizes()));
-    hashes += c10::sha1({static_cast<const char*>(data.data_ptr()), data.nbytes()}).str() + "\n";
+    hashes += sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()}) + "\n";
   }
-  return c10::sha1(hashes).str();
+  return sha1_of(hashes);
 }
 
 }  // namespace diffmask

@@ -325,5 +325,13 @@ TEST(FrozenModelTest, RefusesTrainingMode) {
   }
 }
 
+TEST(FingerprintTest, OfAModelWithoutTensors) {
+  const auto module = std::make_shared<torch::nn::Module>();
+  module->eval();
+  const auto same = [](const at::Tensor& x, const Inputs&) { return x.clone(); };
+  const StagedModel model(module, {{"first", same}, {"last", same}});
+  EXPECT_EQ(model.fingerprint(), "da39a3ee5e6b4b0d3255bfef95601890afd80709") << "SHA-1 of nothing";
+}
+
 }  // namespace
 }  // namespace diffmask
