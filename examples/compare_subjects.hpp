@@ -2,6 +2,7 @@
 // Treebank. Each is a model, its examples, and explainers that were trained for it.
 #pragma once
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/explainer_file.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/hash.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,6 +1,7 @@
 #include "cli/check.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/script.h>
 

@@ -1,6 +1,7 @@
 #include "diffmask/model/frozen_model.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/hash.h>
 #include <fmt/format.h>
 

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/learned/gnn_explainer.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/learned/state_statistics.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "diffmask/core/error.hpp"
 

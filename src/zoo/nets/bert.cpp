@@ -1,6 +1,7 @@
 #include "diffmask/zoo/nets/bert.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 

@@ -1,6 +1,7 @@
 // Bert from a Hugging Face folder: config.json, and the names that each family's weights have in
 // model.safetensors.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <array>

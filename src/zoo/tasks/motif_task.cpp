@@ -1,6 +1,7 @@
 #include "diffmask/zoo/tasks/motif_task.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <utility>
 

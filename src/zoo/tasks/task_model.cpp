@@ -1,6 +1,7 @@
 #include "diffmask/zoo/tasks/task_model.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/module.h>
 
 #include "diffmask/core/random.hpp"
