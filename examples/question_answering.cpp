@@ -207,7 +207,6 @@ int main(int argc, char** argv) {
   add_option(app, "--questions", options.questions, "Number of questions to report on; 0: all")
       ->check(CLI::NonNegativeNumber);
   add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats");
-  add_option(app, "--threads", options.threads, "Threads; 0: one per core");
   CLI11_PARSE(app, argc, argv);
   if (options.smoke) options.epochs = 1, options.steps = 5;
   return reported("question_answering", [&] { return run(options); });

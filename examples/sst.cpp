@@ -299,7 +299,6 @@ int main(int argc, char** argv) {
   add_option(app, "--rate", options.rate, "Step size of the explainers");
   add_option(app, "--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs");
   add_option(app, "--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states");
-  add_option(app, "--threads", options.threads, "Threads; 0: one per core");
   app.add_flag("--words", options.words, "One gate for all sub-words of a word");
   app.add_flag("--mask-special", options.mask_special,
                "Let [CLS] and [SEP] be masked too; without it they are kept");
