@@ -192,9 +192,6 @@ int main(int argc, char** argv) {
   CLI::App app("Which tokens does a Transformer need to find an answer, and where does it know?");
   Options options;
   options.add_to(app, "Folder of the two files of questions");
-  app.add_option(
-      "--explainers", options.explainers,
-      "How the names of the explainers' files begin: loaded if they exist, else written");
   add_option(app, "--longest", options.longest,
              "Tokens of a question and its passage; what is longer is cut");
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");

@@ -280,9 +280,6 @@ int main(int argc, char** argv) {
   app.add_option("--lexicon", options.lexicon, "Valences of the reviews' words: word<TAB>valence");
   app.add_option("--rationales", options.rationales,
                  "Table of FairRationales: fair_rationales_sst.tsv");
-  app.add_option(
-      "--explainers", options.explainers,
-      "How the names of the explainers' files begin: loaded if they exist, else written");
   add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
   add_option(
       app, "--phrases", options.phrases,
