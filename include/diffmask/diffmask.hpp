@@ -1,7 +1,7 @@
 #pragma once
 /// \file
 /// All of DiffMask but the zoo, for programs that use it. (The library's own headers never include
-/// this one.)
+/// this one. Eigen's views of results, which cost a unit a second more, are in report/eigen.hpp.)
 ///
 ///     auto model = diffmask::load_program("model.pt2");
 ///     diffmask::DiffMask method(model, {.sites = model->select("encoder.layer.*")});
@@ -19,6 +19,5 @@
 #include "diffmask/model/staged.hpp"
 #include "diffmask/model/tapped.hpp"
 #include "diffmask/program/exported.hpp"
-#include "diffmask/report/eigen.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/version.hpp"

@@ -12,7 +12,7 @@ namespace diffmask {
 void AttributionOptions::validate() const {
   for (const Positions& layout : positions) layout.validate();
   require(positions.size() <= 1 || positions.size() == sites.size(), "positions",
-          "none, one for all sites, or one a site", positions.size());
+          "none, one for all sites, or one per site", positions.size());
   require(target != nullptr, "target", "a function", "none");
   require(fill != nullptr, "fill", "a function", "none");
   passes.validate();

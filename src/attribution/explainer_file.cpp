@@ -1,6 +1,7 @@
 #include "diffmask/attribution/explainer_file.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/hash.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -78,18 +79,18 @@ Positions::Layout layout_of(const json& positions) {
 // The maker of a part: the library's, or the user's for other names.
 template <typename Maker>
 const Maker& maker_of(const char* kind, const Part& part, const std::map<std::string, Maker>& known,
-                      const std::map<std::string, Maker>& own) {
+                      const std::map<std::string, Maker>& users) {
   if (const auto found = known.find(part.name); found != known.end()) return found->second;
-  if (const auto found = own.find(part.name); found != own.end()) return found->second;
+  if (const auto found = users.find(part.name); found != users.end()) return found->second;
   std::vector<std::string> names;
   for (const auto& [name, maker] : known) names.push_back(name);
-  for (const auto& [name, maker] : own) names.push_back(name);
+  for (const auto& [name, maker] : users) names.push_back(name);
   throw ArgumentError(
       kind, fmt::format("one of {}, or made by PartFactories::{}s", fmt::join(names, ", "), kind),
       fmt::format("'{}'", part.name));
 }
 
-ExplainerOptions parse_options(const json& manifest, const PartFactories& own) {
+ExplainerOptions parse_options(const json& manifest, const PartFactories& users) {
   ExplainerOptions options;
   const auto masking = manifest.at("masking").get<std::string>();
   require(masking == "input" || masking == "hidden", "masking", "input or hidden", masking);
@@ -99,8 +100,8 @@ ExplainerOptions parse_options(const json& manifest, const PartFactories& own) {
     options.positions.push_back({layout_of(each), each.at("patch")});
   }
   const auto probe = manifest.at("probe").get<Part>(), gate = manifest.at("gate").get<Part>();
-  options.probe = maker_of("probe", probe, probes(), own.probes)(probe);
-  options.gate = maker_of("gate", gate, gates(), own.gates)(gate);
+  options.probe = maker_of("probe", probe, probes(), users.probes)(probe);
+  options.gate = maker_of("gate", gate, gates(), users.gates)(gate);
   manifest.at("learned_baseline").get_to(options.baseline.learned);
   options.baseline.start = BaselineOptions::Start::zero;  // its values come from the file
   return options;
@@ -126,11 +127,11 @@ std::string digest(const std::string& manifest, const std::map<std::string, at::
 // Rebuilds the explainer that the manifest describes; ArgumentError or json's error where it is
 // amiss.
 LoadedExplainer rebuild(const json& manifest, const Safetensors& file, const FrozenModel& model,
-                        const PartFactories& own) {
+                        const PartFactories& users) {
   require(manifest.at("format") == kFormat, "format", fmt::format("{}", kFormat),
           fmt::format("{}, of library version {}", manifest.at("format").dump(),
                       manifest.value("library", "unknown")));
-  const ExplainerOptions options = parse_options(manifest, own);
+  const ExplainerOptions options = parse_options(manifest, users);
   for (const std::string& site : options.sites) model.site(site);
   require(manifest.at("model") == model.fingerprint(), "model",
           fmt::format("the one of fingerprint {}, which the explainer was trained for",
@@ -164,7 +165,7 @@ void save_explainer(const std::string& path, const Explainer& explainer, const F
 }
 
 LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model,
-                               const PartFactories& own) {
+                               const PartFactories& users) {
   const Safetensors file = load_safetensors(path);
   if (!file.metadata.contains("manifest") || !file.metadata.contains("sha1")) {
     throw FileError(path, "is no explainer file: it has no manifest");
@@ -174,7 +175,7 @@ LoadedExplainer load_explainer(const std::string& path, const FrozenModel& model
     throw FileError(path, "was damaged or edited: its contents do not have the SHA-1 it records");
   }
   try {
-    return rebuild(json::parse(manifest), file, model, own);
+    return rebuild(json::parse(manifest), file, model, users);
   } catch (const FileError&) {
     throw;
   } catch (const Error& error) {

@@ -1,7 +1,12 @@
 #include "diffmask/attribution/methods.hpp"
 
+#include <fmt/format.h>
+
+#include <iterator>
+#include <mutex>
 #include <utility>
 
+#include "attribution/learned_methods.hpp"
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/attribution/gradient/integrated_gradients.hpp"
@@ -13,75 +18,143 @@
 namespace diffmask {
 namespace {
 
-using Model = std::shared_ptr<const FrozenModel>;
-
 template <typename Kind>
 Method plain(const std::string& name) {
-  return {name, [](Model model, AttributionOptions options, const MethodSettings&) {
-            return std::make_unique<Kind>(std::move(model), std::move(options));
+  return {.name = name, .build = [](const MethodRequest& request) {
+            return std::make_unique<Kind>(request.model, request.options);
           }};
+}
+
+std::vector<Method> unlearned_methods() {
+  return {
+      plain<Uniform>("uniform"),
+      {.name = "random",
+       .build =
+           [](const MethodRequest& request) {
+             return std::make_unique<Random>(request.model, make_generator(request.settings.seed),
+                                             request.options);
+           }},
+      plain<Gradient>("gradient"),
+      plain<GradientTimesInput>("gradient_x_input"),
+      {.name = "integrated_gradients",
+       .build =
+           [](const MethodRequest& request) {
+             const int64_t steps = request.settings.steps;
+             return std::make_unique<IntegratedGradients>(
+                 request.model, request.options,
+                 IntegratedGradientsOptions{.steps = steps, .max_steps = 8 * steps});
+           }},
+      plain<DeepLift>("deeplift"),
+      // As published, biases and softmax lose relevance, on encoders several hundred times as much
+      // as there is of it.
+      {.name = "lrp",
+       .build =
+           [](const MethodRequest& request) {
+             return std::make_unique<Lrp>(request.model, request.options,
+                                          LrpOptions{.rest = LrpOptions::Rest::spread});
+           },
+       .one_walk = true},
+      plain<LeaveOneOut>("leave_one_out"),
+      {.name = "exact_search",
+       .build =
+           [](const MethodRequest& request) {
+             return std::make_unique<ExactSearch>(
+                 request.model, request.options,
+                 ExactSearchOptions{.criterion = request.settings.criterion,
+                                    .max_passes = request.settings.max_passes});
+           }},
+      {.name = "beam_search",
+       .build =
+           [](const MethodRequest& request) {
+             using Rank = BeamSearchOptions::Rank;
+             const MethodSettings& settings = request.settings;
+             return std::make_unique<BeamSearch>(
+                 request.model, request.options,
+                 BeamSearchOptions{
+                     .criterion = settings.criterion,
+                     .rank = settings.beam_by_gradient ? Rank::gradient : Rank::erasure,
+                     .beam = settings.beam});
+           }},
+      {.name = "random_search",
+       .build =
+           [](const MethodRequest& request) {
+             return std::make_unique<RandomSearch>(
+                 request.model, make_generator(request.settings.seed), request.options,
+                 RandomSearchOptions{.max_passes = request.settings.random_passes});
+           }},
+  };
+}
+
+// The one list, and its lock.
+struct Registry {
+  std::mutex mutex;
+  std::vector<Method> methods = unlearned_methods();
+
+  Registry() {
+    std::vector<Method> learned = learned_methods();
+    methods.insert(methods.end(), std::make_move_iterator(learned.begin()),
+                   std::make_move_iterator(learned.end()));
+  }
+};
+
+Registry& registry() {
+  static Registry all;
+  return all;
 }
 
 }  // namespace
 
-const std::vector<Method>& methods() {
-  static const std::vector<Method> all = {
-      plain<Uniform>("uniform"),
-      {"random",
-       [](Model model, AttributionOptions options, const MethodSettings& settings) {
-         return std::make_unique<Random>(std::move(model), make_generator(settings.seed),
-                                         std::move(options));
-       }},
-      plain<Gradient>("gradient"),
-      plain<GradientTimesInput>("gradient_x_input"),
-      {"integrated_gradients",
-       [](Model model, AttributionOptions options, const MethodSettings& settings) {
-         return std::make_unique<IntegratedGradients>(
-             std::move(model), std::move(options),
-             IntegratedGradientsOptions{.steps = settings.steps, .max_steps = 8 * settings.steps});
-       }},
-      plain<DeepLift>("deeplift"),
-      // As published, biases and softmax lose relevance, on encoders several hundred times as much
-      // as there is of it.
-      {"lrp",
-       [](Model model, AttributionOptions options, const MethodSettings&) {
-         return std::make_unique<Lrp>(std::move(model), std::move(options),
-                                      LrpOptions{.rest = LrpOptions::Rest::spread});
-       },
-       /*one_walk=*/true},
-      plain<LeaveOneOut>("leave_one_out"),
-      {"exact_search",
-       [](Model model, AttributionOptions options, const MethodSettings& settings) {
-         return std::make_unique<ExactSearch>(
-             std::move(model), std::move(options),
-             ExactSearchOptions{.max_passes = settings.max_passes});
-       }},
-      {"beam_search",
-       [](Model model, AttributionOptions options, const MethodSettings& settings) {
-         return std::make_unique<BeamSearch>(std::move(model), std::move(options),
-                                             BeamSearchOptions{.beam = settings.beam});
-       }},
-      {"random_search",
-       [](Model model, AttributionOptions options, const MethodSettings& settings) {
-         return std::make_unique<RandomSearch>(
-             std::move(model), make_generator(settings.seed), std::move(options),
-             RandomSearchOptions{.max_passes = settings.random_passes});
-       }},
-  };
-  return all;
+std::unique_ptr<Attributor> Method::make(std::shared_ptr<const FrozenModel> model,
+                                         AttributionOptions options, MethodSettings settings,
+                                         std::shared_ptr<const Dataset> training) const {
+  require(model != nullptr, "model", "a model", "a null pointer");
+  require(build != nullptr, "build", fmt::format("a function, for method '{}'", name), "none");
+  require(!needs_training || training != nullptr, "training",
+          fmt::format("a data set, for method '{}'", name), "none");
+  require(settings.training_steps >= 0, "training_steps", ">= 0 (0: the default)",
+          settings.training_steps);
+  require(settings.example_steps >= 0, "example_steps", ">= 0 (0: the default)",
+          settings.example_steps);
+  return build({std::move(model), std::move(options), std::move(settings), std::move(training)});
+}
+
+std::vector<Method> methods() {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  return all.methods;
 }
 
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
-  for (const Method& method : methods()) names.push_back(method.name);
+  for (const Method& each : methods()) names.push_back(each.name);
   return names;
 }
 
-const Method& method(const std::string& name) {
-  for (const Method& method : methods()) {
-    if (method.name == name) return method;
+std::vector<std::string> unlearned_method_names() {
+  std::vector<std::string> names;
+  for (const Method& each : methods()) {
+    if (!each.needs_training && !each.fits_examples) names.push_back(each.name);
+  }
+  return names;
+}
+
+Method method(const std::string& name) {
+  for (Method& each : methods()) {
+    if (each.name == name) return std::move(each);
   }
   throw ArgumentError("method", "one of diffmask::methods()", with_nearest(name, method_names()));
+}
+
+void add_method(Method method) {
+  require(!method.name.empty(), "method.name", "a name", "an empty one");
+  require(method.build != nullptr, "method.build", "a function", "none");
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  for (const Method& each : all.methods) {
+    require(each.name != method.name, "method.name", "one that no other method has",
+            fmt::format("'{}'", method.name));
+  }
+  all.methods.push_back(std::move(method));
 }
 
 }  // namespace diffmask

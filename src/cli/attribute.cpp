@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -10,10 +11,9 @@
 #include <memory>
 #include <utility>
 
-#include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/core/shape.hpp"
+#include "diffmask/data/dataset.hpp"
 
 namespace diffmask::cli {
 namespace {
@@ -51,6 +51,71 @@ std::vector<std::vector<std::string>> groups_of(const Recording& recording,
 
 }  // namespace
 
+void LearningOptions::add_to(CLI::App& command) {
+  command
+      .add_option(
+          "--training-steps", training_steps,
+          "Steps of methods that are trained. They are trained on these very inputs. 0: the "
+          "method's default, 1000 or more")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--example-steps", example_steps,
+                  "Steps of methods that are fitted to each batch of examples. 0: the method's "
+                  "default, 100 or more")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& options) {
+  model.add_to(command);
+  command.add_option("--method", options.method, "Name of the method")
+      ->required()
+      ->check(CLI::IsMember(method_names()));
+  command
+      .add_option("--inputs", model.inputs,
+                  "Safetensors file with input0, input1, ..., and maybe mask (B, P) bool")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command
+      .add_option("--out", options.out,
+                  "Safetensors file to write: scores (B, positions) for each site")
+      ->required();
+  command
+      .add_option(
+          "--target", options.target,
+          "Class to explain; by default the predicted one. Methods that minimise a "
+          "divergence (bottlenecks, noise_tolerance, infomask, diffmask, reinforce) explain "
+          "the whole output")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--baseline", options.baseline,
+                  "What replaces a state: zero, mean (of these inputs' states), or a safetensors "
+                  "file with a tensor for each site")
+      ->capture_default_str();
+  command.add_flag("--features", options.features,
+                   "Write scores (B, ..., features), before they are summed over features");
+  command.add_option("--steps", options.steps, "Number of steps of integrated gradients")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--beam", options.beam, "Number of sets that beam search keeps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--max-batch", options.max_batch, "Rows per pass")->capture_default_str();
+  command
+      .add_option("--memory", options.memory_mb, "Memory that a pass may take, in MB; 0: no limit")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 32))
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "Seed of everything that is drawn")
+      ->capture_default_str();
+  command
+      .add_option("--epsilon", options.epsilon,
+                  "Divergence that diffmask and reinforce allow, in nats")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  options.learning.add_to(command);
+}
+
 Fill fill_of(const std::string& baseline, uint64_t seed) {
   if (baseline == "other") return fill::other_example(make_generator(seed));
   if (baseline == "zero") return fill::zero;
@@ -79,11 +144,41 @@ Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& 
   return {inputs, mask, at::arange(mask.size(0), at::kLong), {}};
 }
 
+namespace {
+
+MethodSettings settings_of(const AttributeOptions& options) {
+  return {.seed = options.seed,
+          .steps = options.steps,
+          .beam = options.beam,
+          .epsilon = options.epsilon,
+          .training_steps = options.learning.training_steps,
+          .example_steps = options.learning.example_steps};
+}
+
+// A site's scores as they are written, and its row of the summary.
+std::pair<at::Tensor, nlohmann::json> result_at(const Attribution& result, size_t depth,
+                                                const at::Tensor& state, bool features) {
+  const auto column = static_cast<int64_t>(depth);
+  at::Tensor scores = features ? result.features[depth] : result.scores.select(2, column);
+  if (state.dim() == 4 && !features) {
+    scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
+  }
+  nlohmann::json row{{"name", result.sites[depth]}, {"shape", scores.sizes().vec()}};
+  if (result.gap.defined()) {
+    row["largest_gap"] = result.gap.select(1, column).abs().max().item<double>();
+  }
+  if (result.proven.defined()) {
+    row["proven"] = result.proven.select(1, column).sum().item<int64_t>();
+  }
+  return {scores, row};
+}
+
+}  // namespace
+
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
                          const Safetensors& file, const std::vector<std::string>& sites,
                          const AttributeOptions& options) {
-  const Method& chosen = method(options.method);
-  const MethodSettings settings{.steps = options.steps, .beam = options.beam, .seed = options.seed};
+  const Method chosen = method(options.method);
   const Recording recording = model->record(inputs, sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
@@ -100,24 +195,14 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
     const Batch batch =
         batch_at(inputs, file, recording.state(group.front()), common.positions.front());
-    const Attribution result = chosen.make(model, common, settings)->attribute(batch);
+    const Attribution result =
+        chosen.make(model, common, settings_of(options), std::make_shared<BatchRows>(batch))
+            ->attribute(batch);
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);
     for (size_t depth = 0; depth < group.size(); ++depth) {
-      const auto column = static_cast<int64_t>(depth);
-      const at::Tensor& state = recording.state(group[depth]);
-      at::Tensor scores =
-          options.features ? result.features[depth] : result.scores.select(2, column);
-      if (state.dim() == 4 && !options.features) {
-        scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
-      }
-      nlohmann::json row{{"name", group[depth]}, {"shape", scores.sizes().vec()}};
-      if (result.gap.defined()) {
-        row["largest_gap"] = result.gap.select(1, column).abs().max().item<double>();
-      }
-      if (result.proven.defined()) {
-        row["proven"] = result.proven.select(1, column).sum().item<int64_t>();
-      }
+      auto [scores, row] =
+          result_at(result, depth, recording.state(group[depth]), options.features);
       row_of.emplace(group[depth], std::move(row));
       tensors.emplace(group[depth], std::move(scores));
     }
@@ -131,6 +216,25 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
           {"sites", rows},
           {"passes", passes},
           {"seconds", seconds.count()}};
+}
+
+int run_attribute(const ModelOptions& options, const AttributeOptions& attribution) {
+  const auto model = options.load();
+  const Safetensors file = load_safetensors(options.inputs);
+  const nlohmann::json result =
+      attribute(model, inputs_of(file), file, options.sites_of(*model), attribution);
+  if (options.json) {
+    fmt::print("{}\n", result.dump(2));
+    return 0;
+  }
+  for (const nlohmann::json& site : result["sites"]) {
+    fmt::print("{:<48} {}{}{}\n", site["name"].get<std::string>(), site["shape"].dump(),
+               site.contains("largest_gap") ? ", largest gap " + site["largest_gap"].dump() : "",
+               site.contains("proven") ? ", proven for " + site["proven"].dump() : "");
+  }
+  fmt::print("{} passes in {:.1f} s; wrote {}\n", result["passes"].dump(),
+             result["seconds"].get<double>(), attribution.out);
+  return 0;
 }
 
 }  // namespace diffmask::cli

@@ -2,13 +2,16 @@
 /// \file
 /// diffmask attribute: any of the methods on a model in a file; private.
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/model_file.hpp"
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/mask/fill.hpp"
 #include "diffmask/mask/positions.hpp"
@@ -16,16 +19,27 @@
 
 namespace diffmask::cli {
 
+/// How long methods learn.
+struct LearningOptions {
+  int64_t training_steps = 0, example_steps = 0;  ///< 0: the method's own default
+
+  void add_to(CLI::App& command);
+};
+
 struct AttributeOptions {
   std::string method, baseline = "zero", out;
   int64_t target = -1;  ///< a class; -1: the predicted one, or an output's only number
   int64_t steps = 50, beam = 5, max_batch = 64, memory_mb = 0;
+  double epsilon = 0.1;  ///< of the constraint D <= epsilon
   uint64_t seed = 0;
   bool features = false;
+  LearningOptions learning;
 };
 
-/// What replaces a state: zero, the mean over a batch's own states, another example's state, or a
-/// tensor a site from a file.
+void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& options);
+
+/// What replaces a state: zero, the mean over the batch's states, another example's state, or the
+/// site's tensor in a file.
 Fill fill_of(const std::string& baseline, uint64_t seed);
 
 /// A vector's units for a state of two dimensions, an image's cells for one of four, else a
@@ -36,11 +50,14 @@ Positions positions_of(const at::Tensor& state);
 Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
                const Positions& positions);
 
-/// Explains the model's output on `file`'s inputs at each of the sites, writes a tensor a site to
-/// options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at
-/// sites with as many.
+/// Explains the model's output on `file`'s inputs at each of the sites, writes one tensor per site
+/// to options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at
+/// sites with as many. Methods that need training data learn from the same inputs.
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
                          const Safetensors& file, const std::vector<std::string>& sites,
                          const AttributeOptions& options);
+
+/// Reads the files, explains and prints the summary.
+int run_attribute(const ModelOptions& model, const AttributeOptions& options);
 
 }  // namespace diffmask::cli

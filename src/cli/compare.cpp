@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
@@ -12,36 +13,15 @@
 #include <utility>
 #include <vector>
 
-#include "cli/attribute.hpp"
 #include "diffmask/attribution/diffmask.hpp"
-#include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/data/dataset.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 namespace diffmask::cli {
 namespace {
 
-// Rows of one batch.
-class Rows : public Dataset {
- public:
-  explicit Rows(Batch all) : all_(std::move(all)) {}
-
-  int64_t size() const override { return all_.size(); }
-  int64_t length(int64_t) const override { return all_.mask.size(1); }
-  Batch batch(const std::vector<int64_t>& examples) const override {
-    const at::Tensor rows = at::tensor(examples, at::kLong);
-    Batch batch{{}, all_.mask.index_select(0, rows), rows, {}};
-    for (const at::Tensor& input : all_.inputs) {
-      batch.inputs.push_back(input.index_select(0, rows));
-    }
-    return batch;
-  }
-
- private:
-  Batch all_;
-};
-
-// The names asked for (none: all), and the controls.
+// The names asked for, if any, and the controls.
 std::vector<std::string> with_controls(const std::vector<std::string>& names) {
   if (names.empty()) return {};
   std::vector<std::string> all = {"uniform", "random"};
@@ -52,6 +32,52 @@ std::vector<std::string> with_controls(const std::vector<std::string>& names) {
 }
 
 }  // namespace
+
+void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options) {
+  model.add_to(command);
+  command
+      .add_option("--inputs", model.inputs,
+                  "Safetensors file with input0, input1, ..., and maybe mask (B, P) bool")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command
+      .add_option("--methods", options.methods,
+                  "Names of methods, beside uniform and random; by default all that need no "
+                  "training and no fit to examples")
+      ->delimiter(',')
+      ->check(CLI::IsMember(method_names()));
+  command.add_option("--explainer", options.explainers, "Files of trained DiffMask explainers")
+      ->check(CLI::ExistingFile);
+  command
+      .add_option("--baseline", options.baseline,
+                  "What replaces a state: zero, mean, other (another example's), or a safetensors "
+                  "file with a tensor for each site")
+      ->capture_default_str();
+  command
+      .add_option("--keep-rates", options.keep_rates,
+                  "Shares of positions at which all methods are compared")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
+      ->capture_default_str();
+  command.add_option("--steps", options.steps, "Number of steps of integrated gradients")
+      ->capture_default_str();
+  command.add_option("--beam", options.beam, "Number of sets that beam search keeps")
+      ->capture_default_str();
+  command
+      .add_option("--budget", options.budget, "Passes per example of exact and of random search")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  options.learning.add_to(command);
+  command.add_option("--seeds", options.seeds, "Number of runs per method")->capture_default_str();
+  command.add_option("--seed", options.seed, "Seed of the first run")->capture_default_str();
+  command.add_option("--batch-size", options.batch_size, "Examples per batch")
+      ->capture_default_str();
+  command.add_option("--max-batch", options.max_batch, "Rows per pass")->capture_default_str();
+  command.add_option("--markdown", options.markdown, "File to write the tables to");
+  command.add_option("--json-file", options.json, "File to write figures and curves to");
+  command.add_option("--html", options.html, "File to write a page to");
+}
 
 Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& inputs,
                    const Safetensors& file, const std::vector<std::string>& sites,
@@ -66,7 +92,10 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
   const MethodSettings settings{.steps = options.steps,
                                 .beam = options.beam,
                                 .max_passes = options.budget,
-                                .random_passes = options.budget};
+                                .random_passes = options.budget,
+                                .epsilon = options.epsilon,
+                                .training_steps = options.learning.training_steps,
+                                .example_steps = options.learning.example_steps};
   const Recording recording = model->record(inputs, sites);
   Comparison all;
   for (const std::string& site : sites) {
@@ -76,21 +105,21 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
     common.target = target::predicted_logit;
     common.fill = fill_of(options.baseline, options.seed);
     common.passes.max_batch = options.max_batch;
-    ComparisonOptions own;
-    own.sites = {site};
-    own.faithfulness.positions = common.positions[0];
-    own.faithfulness.fill = common.fill;
-    own.faithfulness.passes = common.passes;
-    own.epsilon = options.epsilon;
-    own.keep_rates = options.keep_rates;
-    own.seeds = options.seeds;
-    own.seed = options.seed;
-    own.batch_size = options.batch_size;
+    const ComparisonOptions measures{.sites = {site},
+                                     .faithfulness = {.positions = common.positions[0],
+                                                      .fill = common.fill,
+                                                      .passes = common.passes},
+                                     .epsilon = options.epsilon,
+                                     .keep_rates = options.keep_rates,
+                                     .seeds = options.seeds,
+                                     .seed = options.seed,
+                                     .batch_size = options.batch_size};
+    const auto rows =
+        std::make_shared<BatchRows>(batch_at(inputs, file, state, common.positions[0]));
     std::vector<ComparedMethod> methods =
-        compared_methods(with_controls(options.methods), common, settings);
+        compared_methods(with_controls(options.methods), common, settings, rows);
     methods.insert(methods.end(), explainers.begin(), explainers.end());
-    all.add(diffmask::compare(model, Rows(batch_at(inputs, file, state, common.positions[0])),
-                              methods, own));
+    all.add(diffmask::compare(model, *rows, methods, measures));
   }
   return all;
 }
@@ -105,6 +134,16 @@ void write_comparison(const Comparison& comparison, const std::string& title,
                              fmt::format("States are replaced by: {}. eps is {:g} nats.",
                                          options.baseline, options.epsilon),
                              comparison));
+}
+
+int run_compare(const ModelOptions& options, const CompareOptions& comparison) {
+  const auto model = options.load();
+  const Safetensors file = load_safetensors(options.inputs);
+  const Comparison result =
+      compare(model, inputs_of(file), file, options.sites_of(*model), comparison);
+  write_comparison(result, options.model, comparison);
+  fmt::print("{}", options.json ? json_comparison(result) : markdown_comparison(result));
+  return 0;
 }
 
 }  // namespace diffmask::cli

@@ -36,6 +36,10 @@ FileError::FileError(std::string_view path, std::string_view problem)
 FileError::FileError(std::string_view path, int64_t line, std::string_view problem)
     : Error(fmt::format("{}:{}: {}", path, line, problem)) {}
 
+std::string number_text(double value) { return fmt::format("{}", value); }
+std::string number_text(int64_t value) { return fmt::format("{}", value); }
+std::string number_text(uint64_t value) { return fmt::format("{}", value); }
+
 std::string with_nearest(std::string_view name, const std::vector<std::string>& known) {
   std::vector<std::string> nearest = known;
   std::stable_sort(nearest.begin(), nearest.end(), [&](const auto& a, const auto& b) {

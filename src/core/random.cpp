@@ -23,7 +23,7 @@ uint64_t derive_seed(uint64_t seed, uint64_t stream) {
   return z ^ (z >> 31);
 }
 
-at::Tensor dropout(const at::Tensor& x, double rate, at::Generator generator) {
+at::Tensor dropped_out(const at::Tensor& x, double rate, at::Generator generator) {
   require(rate >= 0 && rate < 1, "rate", "in [0, 1)", rate);
   if (rate == 0) return x;
   require(generator.defined(), "generator", "given where the rate is above 0", "none");

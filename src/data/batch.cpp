@@ -30,6 +30,10 @@ Batch Batch::narrow(int64_t begin, int64_t size) const {
   return changed(*this, [&](const at::Tensor& t) { return t.narrow(0, begin, size); });
 }
 
+Batch Batch::select(const at::Tensor& rows) const {
+  return changed(*this, [&](const at::Tensor& t) { return t.index_select(0, rows); });
+}
+
 void Batch::validate() const {
   require(!inputs.empty(), "batch.inputs", "at least one tensor", "none");
   require(mask.defined() && mask.dim() == 2, "batch.mask", "of shape (B, P)",

@@ -106,6 +106,13 @@ Batch Subset::batch(const std::vector<int64_t>& examples) const {
   return batch;
 }
 
+Batch BatchRows::batch(const std::vector<int64_t>& examples) const {
+  const at::Tensor rows = at::tensor(examples, at::kLong).to(all_.mask.device());
+  Batch batch = all_.select(rows);
+  batch.examples = rows;
+  return batch;
+}
+
 std::vector<int64_t> iota(int64_t size) {
   std::vector<int64_t> numbers(static_cast<size_t>(size));
   std::iota(numbers.begin(), numbers.end(), 0);
@@ -155,7 +162,7 @@ std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t ba
 }
 
 std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size) {
-  const auto batches = length_batches(data, batch_size);
+  const auto batches = even_batches(by_length(data), batch_size);
   return batches[batches.size() / 2];
 }
 

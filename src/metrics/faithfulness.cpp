@@ -1,6 +1,7 @@
 #include "diffmask/metrics/faithfulness.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <functional>
 

@@ -1,6 +1,7 @@
 #include "diffmask/metrics/mask_experiment.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <chrono>

@@ -1,6 +1,7 @@
 #include "diffmask/model/frozen_model.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/hash.h>
 #include <fmt/format.h>
 
@@ -40,7 +41,7 @@ class ReplacingTap : public Tap {
   explicit ReplacingTap(const std::vector<Replacement>& replacements) {
     for (const Replacement& replacement : replacements) {
       require(left_.emplace(replacement.site, replacement.state).second, "replacements",
-              "one a site", fmt::format("two at '{}'", replacement.site));
+              "one per site", fmt::format("two at '{}'", replacement.site));
     }
   }
 
@@ -77,6 +78,12 @@ class GivingTap : public Tap {
 uint64_t next_id() {
   static std::atomic<uint64_t> last = 0;
   return ++last;
+}
+
+// LibTorch's sha1 of an empty text is left uninitialised: a model may have no tensors, or empty
+// ones.
+std::string sha1_of(const std::string& text) {
+  return text.empty() ? "da39a3ee5e6b4b0d3255bfef95601890afd80709" : c10::sha1(text).str();
 }
 
 }  // namespace
@@ -252,9 +259,9 @@ std::string FrozenModel::fingerprint() const {
     const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
     hashes += fmt::format("{} {} {} ", name, c10::toString(data.scalar_type()),
                           shape_string(data.sizes()));
-    hashes += c10::sha1({static_cast<const char*>(data.data_ptr()), data.nbytes()}).str() + "\n";
+    hashes += sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()}) + "\n";
   }
-  return c10::sha1(hashes).str();
+  return sha1_of(hashes);
 }
 
 }  // namespace diffmask

@@ -1,5 +1,6 @@
 // Native models as programs, by LibTorch's own tracer.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 

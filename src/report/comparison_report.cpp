@@ -15,10 +15,10 @@
 namespace diffmask {
 namespace {
 
-using Line = Comparison::Summary;                     // a method at a site
+using Line = Comparison::Entry;                       // a method at a site
 using Table = std::vector<std::vector<std::string>>;  // the first row is the head
 
-struct Part {
+struct Section {
   std::string title;
   bool is_fair;  // whether a best one may be told
   bool (*holds)(const std::string& metric);
@@ -34,7 +34,7 @@ bool is_own(const std::string& metric) {
   return false;
 }
 
-const Part kParts[] = {
+const Section kSections[] = {
     {"At its own choice of what to keep, and what it costs", false, is_own},
     {"By its ranking", true,
      [](const std::string& metric) { return !is_own(metric) && !is_at_rate(metric); }},
@@ -78,7 +78,7 @@ std::set<const Line*> best_of(const std::vector<Line>& rows, size_t metric, Bett
 
 // The rows of a site, in the part's columns.
 Table table(const std::vector<Line>& rows, const std::vector<std::string>& metrics,
-            const Part& part, const char* bold, const char* bold_end) {
+            const Section& part, const char* bold, const char* bold_end) {
   Table table{{"method"}};
   for (const Line& row : rows) table.push_back({row.method});
   for (size_t m = 0; m < metrics.size(); ++m) {
@@ -101,7 +101,7 @@ struct SiteRows {
 
 std::vector<SiteRows> by_site(const Comparison& comparison) {
   std::vector<SiteRows> sites;
-  for (Line& summary : comparison.summaries()) {
+  for (Line& summary : comparison.entries()) {
     if (sites.empty() || sites.back().site != summary.site) {
       const auto found = std::find_if(sites.begin(), sites.end(),
                                       [&](const auto& s) { return s.site == summary.site; });
@@ -122,7 +122,7 @@ void for_each_table(const Comparison& comparison, const char* bold, const char* 
                     const Use& use) {
   const std::vector<std::string> metrics = comparison.metrics();
   for (const SiteRows& site : by_site(comparison)) {
-    for (const Part& part : kParts) {
+    for (const Section& part : kSections) {
       const Table made = table(site.rows, metrics, part, bold, bold_end);
       if (made[0].size() > 1) use(site, part, made);
     }
@@ -161,7 +161,7 @@ std::string failures(const SiteRows& site, const char* begin, const char* end) {
 std::string markdown_comparison(const Comparison& comparison) {
   std::string text, last;
   for_each_table(comparison, "**", "**",
-                 [&](const SiteRows& site, const Part& part, const Table& table) {
+                 [&](const SiteRows& site, const Section& part, const Table& table) {
                    if (site.site != last) {
                      text += fmt::format("## {}\n\n{}", site.site, failures(site, "- ", "\n\n"));
                      last = site.site;
@@ -212,7 +212,7 @@ std::string html_comparison(const std::string& title, const std::string& introdu
                             const Comparison& comparison) {
   std::string body, last;
   for_each_table(
-      comparison, "\1", "\2", [&](const SiteRows& site, const Part& part, const Table& table) {
+      comparison, "\1", "\2", [&](const SiteRows& site, const Section& part, const Table& table) {
         if (site.site != last) {
           body += fmt::format("<h2>{}</h2>\n", escaped(site.site));
           for (const Line& row : site.rows) {

@@ -102,7 +102,7 @@ Heatmap heatmap(const Attribution& attribution, int64_t example, std::vector<std
           fmt::format("in 0..{}", attribution.scores.size(0) - 1), example);
   const at::Tensor chosen = attribution.mask[example].nonzero().squeeze(1);
   require(static_cast<int64_t>(names.size()) == chosen.size(0), "names",
-          fmt::format("{} in number, one a position", chosen.size(0)), names.size());
+          fmt::format("{} in number, one per position", chosen.size(0)), names.size());
   return {std::move(title), std::move(names), attribution.sites,
           attribution.scores[example].index_select(0, chosen).to(at::kCPU)};
 }

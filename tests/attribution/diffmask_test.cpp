@@ -139,7 +139,7 @@ TEST_F(DiffMaskTest, PerSampleExplainsTheExamplesItWasFittedTo) {
   for (const Masking masking : {Masking::hidden, Masking::input}) {
     DiffMask method(task_.model, {.masking = masking, .probe = free_logits()});
     TrainerOptions options = training_options(30);
-    options.gate_rate = 0.5;
+    options.recipe.gate_rate = 0.5;
     const Summary summary = method.fit(*task_.training, options);
     const Batch all = task_.training->batch(iota(48));
     const Attribution attribution = method.attribute(all);
@@ -195,8 +195,9 @@ TEST_F(DiffMaskTest, AFitThatThrowsLeavesTheOldOne) {
     if (now.step == 3) throw std::domain_error("a callback's own exception");
     return Action::proceed;
   };
-  EXPECT_THROW(method.fit(*task_.training, *task_.validation, training_options(10, 5), {fails}),
-               std::domain_error);
+  TrainerOptions options = training_options(10, 5);
+  options.callbacks = {fails};
+  EXPECT_THROW(method.fit(*task_.training, *task_.validation, options), std::domain_error);
   EXPECT_TRUE(same(method.attribute(batch_), before));
 }
 
@@ -205,7 +206,7 @@ TEST_F(DiffMaskTest, RefineGoesOnFromWhatThereIs) {
     const DiffMask first = fitted({.masking = masking});
     TrainerOptions still = training_options(1);
     still.recipe.warm_up = 0;
-    still.gate_rate = still.baseline_rate = 1e-30;
+    still.recipe.gate_rate = still.recipe.baseline_rate = 1e-30;
     DiffMask second = first;
     second.refine(*task_.training, *task_.validation, still);
     EXPECT_TRUE(same(second.attribute(batch_), first.attribute(batch_)));
@@ -255,7 +256,7 @@ TEST_F(DiffMaskTest, RefusesBadInput) {
       {"no model", [] { DiffMask method(nullptr); }, "model has to be a model"},
       {"unknown site", [&] { DiffMask(task_.model, {.sites = {"hihg"}}); },
        "'hihg' (nearest: high, low)"},
-      {"gate", [&] { DiffMask(task_.model, {.gate = {.tau = 0}}); }, "tau has to be > 0"},
+      {"no gate", [&] { DiffMask(task_.model, {.gate = nullptr}); }, "gate has to be a gate"},
       {"empty batch", [&] { method.attribute({}); }, "batch.inputs has to be at least one tensor"},
       {"no examples", attribute([](Batch& batch) {
          batch.mask = batch.mask.narrow(0, 0, 0);

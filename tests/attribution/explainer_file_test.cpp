@@ -278,8 +278,8 @@ TEST_F(ExplainerFileTest, RefusesManifestsThatAreNoExplainers) {
   EXPECT_NO_THROW(with(manifest)());
   const std::string not_ones = "has a manifest that is not an explainer's";
   expect_refused<FileError>({
-      {"format", edited(R"("format":1)", R"("format":2)"),
-       "format has to be 1, but got 2, of library version "},
+      {"format", edited(R"("format":2)", R"("format":1)"),
+       "format has to be 2, but got 1, of library version "},
       {"no JSON", with("manifest"), not_ones},
       {"a list", with("[]"), not_ones},
       {"nothing", with("{}"), not_ones},
@@ -288,7 +288,9 @@ TEST_F(ExplainerFileTest, RefusesManifestsThatAreNoExplainers) {
       {"tau", edited(R"("tau":0.2)", R"("tau":-1.0)"), "tau has to be > 0, but got -1"},
       {"tau's type", edited(R"("tau":0.2)", R"("tau":"x")"), not_ones},
       {"features", edited(R"("features":4)", R"("features":5)"), "probe0"},
-      {"per-sample", edited(R"("per_sample":false)", R"("per_sample":true)"), "tensors has to be"},
+      {"probe", edited(R"("name":"mlp")", R"("name":"mlq")"), "but got 'mlq'"},
+      {"a probe of other options", edited(R"("name":"mlp")", R"("name":"free_logits")"),
+       "options of 'free_logits' has to be given with 'initial'"},
   });
 }
 

@@ -50,8 +50,8 @@ TrainerOptions steps(int64_t count) {
   options.epsilon = 0.05;
   options.steps = count;
   options.batches.batch_size = 32;
-  options.gate_rate = 0.05;
-  options.validate_every = count;
+  options.recipe.gate_rate = 0.05;
+  options.recipe.validate_every = count;
   return options;
 }
 

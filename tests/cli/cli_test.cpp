@@ -160,6 +160,12 @@ TEST_F(CliTest, AttributesToSites) {
                            1e-5));
   ASSERT_EQ(run(common + "exact_search"), 0) << err_;
   EXPECT_EQ(nlohmann::json::parse(out_)["sites"][0]["proven"], 2);
+  // Methods that learn do so from these inputs.
+  for (const char* method : {"infomask", "diffmask_hidden", "diffmask_per_sample"}) {
+    SCOPED_TRACE(method);
+    ASSERT_EQ(run(common + method + " --training-steps 3 --example-steps 3"), 0) << err_;
+    EXPECT_EQ(load_safetensors(out).at("inner").sizes(), (std::vector<int64_t>{2, 5}));
+  }
   // The units of a vector are positions, too.
   torch::jit::Module flat("Flat");
   flat.register_attribute("training", c10::BoolType::get(), false);
@@ -185,6 +191,7 @@ TEST_F(CliTest, AttributesToSites) {
             "--baseline has to be zero, mean, other or a safetensors file"},
            {"leave_one_out --features", "--features has to be asked for of a method"},
            {"leave_one_out --max-batch 0", "max_batch has to be >= 1"},
+           {"infomask --training-steps -1", "--training-steps"},
        }) {
     SCOPED_TRACE(bad.arguments);
     std::string arguments = common + bad.arguments;
@@ -221,6 +228,13 @@ TEST_F(CliTest, ComparesMethods) {
   }
   EXPECT_EQ(read_file(folder_ / "t.md"), out_);
   EXPECT_NE(read_file(folder_ / "t.html").find("<table>"), std::string::npos);
+  ASSERT_EQ(run(common + "--methods infomask,reinforce_per_sample --training-steps 3 "
+                         "--example-steps 3 --json"),
+            0)
+      << err_;
+  const auto learned = nlohmann::json::parse(out_);
+  ASSERT_EQ(learned["rows"].size(), 4);
+  for (const auto& row : learned["rows"]) EXPECT_EQ(row["failure"], "") << row["method"];
   for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
            {"--keep-rates 2", "keep_rates has to be in (0, 1], but got 2"},
            {"--methods lime", "--methods"},

@@ -42,26 +42,26 @@ TEST(RandomTest, StreamsDiffer) {
 
 TEST(DropoutTest, DropsAShareAndScalesTheRest) {
   const at::Tensor x = at::randn({200, 50}, make_generator(1)).requires_grad_();
-  const at::Tensor y = dropout(x, 0.3, make_generator(2));
+  const at::Tensor y = dropped_out(x, 0.3, make_generator(2));
   const at::Tensor kept = y.ne(0);
   // Five standard deviations of a binomial share of 10,000 draws.
   EXPECT_NEAR(kept.to(at::kDouble).mean().item<double>(), 0.7, 0.023);
   EXPECT_TRUE(at::allclose(y, x * kept / 0.7));
   y.sum().backward();
   EXPECT_TRUE(at::allclose(x.grad(), kept / 0.7));
-  EXPECT_TRUE(y.equal(dropout(x, 0.3, make_generator(2))));
-  EXPECT_FALSE(y.equal(dropout(x, 0.3, make_generator(3))));
+  EXPECT_TRUE(y.equal(dropped_out(x, 0.3, make_generator(2))));
+  EXPECT_FALSE(y.equal(dropped_out(x, 0.3, make_generator(3))));
 }
 
 TEST(DropoutTest, ARateOfZeroDrawsNothing) {
   const at::Tensor x = at::ones({3});
-  EXPECT_TRUE(dropout(x, 0, {}).is_same(x));
+  EXPECT_TRUE(dropped_out(x, 0, {}).is_same(x));
 }
 
 // Meta stands for a device that the generator is not on.
 TEST(DropoutTest, FollowsTheDeviceOfWhatItReads) {
   const at::Tensor x = at::empty({4, 5}, at::TensorOptions(c10::kMeta));
-  const at::Tensor y = dropout(x, 0.5, make_generator(1));
+  const at::Tensor y = dropped_out(x, 0.5, make_generator(1));
   EXPECT_TRUE(y.is_meta());
   EXPECT_EQ(y.sizes(), x.sizes());
 }
@@ -69,10 +69,11 @@ TEST(DropoutTest, FollowsTheDeviceOfWhatItReads) {
 TEST(DropoutTest, RefusesBadInput) {
   const at::Tensor x = at::ones({3});
   expect_refused({
-      {"1", [&] { dropout(x, 1, make_generator(1)); }, "rate has to be in [0, 1), but got 1"},
-      {"below 0", [&] { dropout(x, -0.1, make_generator(1)); }, "rate has to be in [0, 1)"},
-      {"NaN", [&] { dropout(x, NAN, make_generator(1)); }, "rate has to be in [0, 1), but got nan"},
-      {"no generator", [&] { dropout(x, 0.5, {}); }, "generator has to be given"},
+      {"1", [&] { dropped_out(x, 1, make_generator(1)); }, "rate has to be in [0, 1), but got 1"},
+      {"below 0", [&] { dropped_out(x, -0.1, make_generator(1)); }, "rate has to be in [0, 1)"},
+      {"NaN", [&] { dropped_out(x, NAN, make_generator(1)); },
+       "rate has to be in [0, 1), but got nan"},
+      {"no generator", [&] { dropped_out(x, 0.5, {}); }, "generator has to be given"},
   });
 }
 

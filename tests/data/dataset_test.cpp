@@ -116,6 +116,23 @@ TEST(SubsetTest, OwnsWhatItReadsUnlessThatIsBorrowed) {
   EXPECT_TRUE(watched.expired()) << "a borrowed pointer does not";
 }
 
+TEST(BatchRowsTest, AreNumberedAnewAndKeepAllOfTheBatch) {
+  Batch all{{at::arange(6).view({3, 2})},
+            at::ones({3, 2}, at::kBool),
+            at::tensor({7, 8, 9}),
+            at::tensor({4, 5, 6})};
+  all.groups = at::arange(6).view({3, 2}).remainder(2);
+  const BatchRows rows(all);
+  EXPECT_EQ(rows.size(), 3);
+  EXPECT_EQ(rows.length(1), 2);
+  const Batch batch = rows.batch({2, 0});
+  EXPECT_TRUE(batch.inputs.at(0).equal(at::tensor({4, 5, 0, 1}).view({2, 2})));
+  EXPECT_TRUE(batch.labels.equal(at::tensor({6, 4})));
+  EXPECT_TRUE(batch.examples.equal(at::tensor({2, 0})));
+  EXPECT_TRUE(batch.groups.equal(all.groups.narrow(0, 0, 2)));
+  EXPECT_NO_THROW(batch.validate());
+}
+
 TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
   const auto batches = length_batches(four(), 3);
   EXPECT_EQ(batches, (std::vector<std::vector<int64_t>>{{2, 0, 3}, {1}}));
@@ -125,7 +142,8 @@ TEST(LengthBatchesTest, HoldsEveryExampleOnceInOrderOfLength) {
 
 TEST(LengthBatchesTest, TheTypicalBatchIsTheMiddleOne) {
   EXPECT_EQ(typical_batch(four(), 1), (std::vector<int64_t>{3})) << "of lengths 1, 2, 2, 3";
-  EXPECT_EQ(typical_batch(four(), 3), (std::vector<int64_t>{1}));
+  EXPECT_EQ(typical_batch(four(), 3), (std::vector<int64_t>{3, 1}))
+      << "not one of a single example";
   EXPECT_EQ(typical_batch(four(), 4), (std::vector<int64_t>{2, 0, 3, 1}));
   expect_refused({{"size 0", [] { typical_batch(four(), 0); }, "batch_size has to be >= 1"}});
 }

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <limits>
+#include <memory>
+#include <set>
+
 #include "diffmask/core/random.hpp"
 #include "diffmask/model/staged.hpp"
 #include "tests/bad_input.hpp"
@@ -277,22 +281,25 @@ TEST_F(ExplainerTest, PerSampleLogitsAreTheExamplesOwn) {
   }
 }
 
-TEST_F(ExplainerTest, NamesItsParameters) {
-  for (const bool per_sample : {false, true}) {
-    const auto hidden = make({.per_sample = per_sample});
-    std::set<std::string> own;
+TEST_F(ExplainerTest, HiddenDepthsShareNoParameterAndInputDepthsAll) {
+  for (const ProbeFactory& probe : {mlp_probe(), free_logits()}) {
+    const auto hidden = make({.probe = probe});
+    std::set<const void*> seen;
     for (int64_t depth = 0; depth < 3; ++depth) {
-      for (const std::string& name : hidden->own_parameters(depth)) {
-        EXPECT_TRUE(hidden->named_parameters().contains(name)) << name;
-        EXPECT_TRUE(own.insert(name).second) << name << " is of two depths";
+      const at::Tensor baseline = hidden->baselines()[static_cast<size_t>(depth)];
+      bool has_baseline = false;
+      for (const at::Tensor& parameter : hidden->parameters_of(depth)) {
+        EXPECT_TRUE(seen.insert(parameter.unsafeGetTensorImpl()).second) << "is of two depths";
+        has_baseline |= parameter.is_same(baseline);
       }
-      EXPECT_TRUE(own.contains(fmt::format("baseline{}", depth)));
+      EXPECT_TRUE(has_baseline);
     }
-    EXPECT_EQ(own.size(), hidden->parameters().size());
+    EXPECT_EQ(seen.size(), hidden->parameters().size());
     EXPECT_EQ(hidden->gate_parameters().size() + hidden->baselines().size(),
               hidden->parameters().size());
   }
-  EXPECT_TRUE(make({.masking = Masking::input})->own_parameters(1).empty());
+  const auto input = make({.masking = Masking::input});
+  EXPECT_EQ(input->parameters_of(1).size(), input->parameters().size());
 }
 
 TEST_F(ExplainerTest, SameSeedSameBits) {
@@ -313,8 +320,11 @@ TEST_F(ExplainerTest, SameSeedSameBits) {
 TEST_F(ExplainerTest, GradientsAgreeWithFiniteDifferences) {
   batch_.groups = at::tensor({0, 1, 0, 0, 1, -1}, at::kLong).view({2, 3});
   for (const Masking masking : {Masking::input, Masking::hidden}) {
-    ExplainerOptions options{.masking = masking, .probe = {.hidden_size = 2, .initial_bias = 0.4}};
-    options.gate.tau = 0.8;  // wide enough that at every position some gate is neither 0 nor 1
+    // Wide enough that at every position some gate is neither 0 nor 1.
+    const ExplainerOptions options{
+        .masking = masking,
+        .probe = mlp_probe({.hidden_size = 2, .initial_bias = 0.4}),
+        .gate = std::make_shared<HardConcrete>(HardConcreteOptions{.tau = 0.8})};
     const auto explainer = make(options);
     const auto objective = [&] {
       at::Tensor sum = at::zeros({}, at::kDouble);
@@ -377,9 +387,15 @@ TEST_F(ExplainerTest, RefusesBadOptions) {
        "positions has to be one for all sites or one for each of 3, but got 2"},
       {"sequence as an image", with({.positions = {image}}), "of shape (B, C, H, W)"},
       {"patch 0", with({.positions = {{Positions::Layout::image, 0}}}), "positions.patch"},
-      {"gate", with({.gate = {.tau = 0}}), "tau has to be > 0"},
-      {"probe", with({.probe = {.bound = -1}}), "bound has to be >= 0"},
-      {"free logits", with({.free_logits = {.limit = 0}}), "limit has to be > 0"},
+      {"no gate", with({.gate = nullptr}), "gate has to be a gate, but got a null pointer"},
+      {"gate", [] { HardConcrete({.tau = 0}); }, "tau has to be > 0"},
+      {"no probe", with({.probe = {}}), "probe.make has to be a function"},
+      {"a probe that is none",
+       with({.probe = {.make = [](const ProbeInput&,
+                                  const at::Generator&) { return std::shared_ptr<Probe>(); }}}),
+       "probe.make has to be a function that gives a probe"},
+      {"probe", [] { mlp_probe({.bound = -1}); }, "bound has to be >= 0"},
+      {"free logits", [] { free_logits({.limit = 0}); }, "limit has to be > 0"},
       {"no vectors", with({.baseline = {Start::given, {}}}), "baseline.vectors has to be given"},
       {"vectors unasked", with({.baseline = {Start::zero, {four}}}), "with Start::given, and only"},
       {"one vector for three sites", with({.baseline = {Start::given, {four}}}),
@@ -394,7 +410,7 @@ TEST_F(ExplainerTest, RefusesBadInput) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto explainer = make();
   const auto input = make({.masking = Masking::input});
-  const auto free = make({.per_sample = true});
+  const auto free = make({.probe = free_logits()});
   const auto gates_of = [&](const Recording& recording, const Batch& batch) {
     return [&explainer, recording, batch] { explainer->gates(recording, batch, {0}, Draw::mean); };
   };
@@ -409,9 +425,9 @@ TEST_F(ExplainerTest, RefusesBadInput) {
   padded.mask[1].fill_(false);
   unnumbered.examples = at::Tensor();
   const auto build = [&](const Recording& recording, const Batch& batch, Capacity capacity,
-                         bool per_sample = false) {
+                         const ProbeFactory& probe = mlp_probe()) {
     return [=, this] {
-      Explainer(*model_, {.per_sample = per_sample}, recording, batch, capacity, make_generator(0));
+      Explainer(*model_, {.probe = probe}, recording, batch, capacity, make_generator(0));
     };
   };
   const Recording partial = model_->record(batch_.inputs, {"low"});
@@ -426,7 +442,7 @@ TEST_F(ExplainerTest, RefusesBadInput) {
       {"all-padding row", build(recording_, padded, {}), "only padding in row 1"},
       {"unrecorded site", build(partial, batch_, {}), "'middle' (nearest: low)"},
       {"unrecorded state", [&] { explainer->gates(partial, batch_, {1}, Draw::mean); }, "'middle'"},
-      {"no room", build(recording_, batch_, {}, true), "examples has to be >= 1"},
+      {"no room", build(recording_, batch_, {}, free_logits()), "examples has to be >= 1"},
       {"no depths", [&] { explainer->gates(recording_, batch_, {}, Draw::mean); },
        "depths has to be"},
       {"depth 3 of 3",
@@ -441,7 +457,7 @@ TEST_F(ExplainerTest, RefusesBadInput) {
        },
        "but got -1"},
       {"masked site of depth 3", [&] { explainer->masked_site(3); }, "depth has to be in 0..2"},
-      {"parameters of depth 3", [&] { explainer->own_parameters(3); }, "depth has to be in 0..2"},
+      {"parameters of depth 3", [&] { explainer->parameters_of(3); }, "depth has to be in 0..2"},
       {"no generator", [&] { explainer->gates(recording_, batch_, {0}, Draw::sample); },
        "generator"},
       {"no numbers", [&] { free->gates(recording_, unnumbered, {0}, Draw::mean); },

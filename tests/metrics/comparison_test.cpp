@@ -26,10 +26,9 @@ class ComparisonTest : public testing::Test {
   Comparison run(const std::vector<std::string>& names) {
     AttributionOptions common;
     common.target = target::predicted_logit;
-    MethodSettings settings;
-    settings.random_passes = 10;
-    return compare(task_.model, *task_.validation, compared_methods(names, common, settings),
-                   options_);
+    const MethodSettings settings{.random_passes = 10, .training_steps = 3, .example_steps = 3};
+    return compare(task_.model, *task_.validation,
+                   compared_methods(names, common, settings, task_.training), options_);
   }
 
   TrainingTask task_ = training_task();
@@ -37,7 +36,7 @@ class ComparisonTest : public testing::Test {
 };
 
 TEST_F(ComparisonTest, HasARowForEachMethodSiteAndSeed) {
-  const Comparison result = run({});
+  const Comparison result = run(method_names());
   ASSERT_EQ(result.rows.size(), method_names().size() * 2 * 2);
   for (const ComparisonRow& row : result.rows) {
     SCOPED_TRACE(row.method + " " + row.site);
@@ -68,15 +67,37 @@ TEST_F(ComparisonTest, HasARowForEachMethodSiteAndSeed) {
   EXPECT_EQ(uniform.value("passes"), 1);
 }
 
+TEST_F(ComparisonTest, WithoutNamesComparesWhatLearnsNothing) {
+  options_.seeds = 1;
+  const Comparison result = run({});
+  std::vector<std::string> compared;
+  for (const ComparisonRow& row : result.rows) {
+    if (row.site == "low") compared.push_back(row.method);
+  }
+  EXPECT_EQ(compared, unlearned_method_names());
+}
+
+// A method that learns from what the model reads cannot be made for one that begins at the site.
+TEST_F(ComparisonTest, TrainedMethodsHaveNoSensitivity) {
+  options_.seeds = 1;
+  options_.randomised = training_task(99).model;
+  const Comparison result = run({"infomask", "noise_tolerance"});
+  EXPECT_TRUE(std::isnan(result.rows[0].value("sensitivity-max")));
+  EXPECT_FALSE(std::isnan(result.rows[1].value("sensitivity-max")));
+  for (const ComparisonRow& row : result.rows) {
+    EXPECT_FALSE(std::isnan(row.value("randomisation correlation"))) << row.method;
+  }
+}
+
 TEST_F(ComparisonTest, LeaveOneOutBeatsRandomScores) {
   const Comparison result = run({"random", "leave_one_out"});
-  const auto summaries = result.summaries();
+  const auto entries = result.entries();
   const auto names = result.metrics();
   const auto at = [&](size_t row, const std::string& name) {
-    return summaries[row]
+    return entries[row]
         .mean[static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
   };
-  EXPECT_EQ(summaries[0].runs, 2);
+  EXPECT_EQ(entries[0].runs, 2);
   EXPECT_GT(at(1, "comprehensiveness"), at(0, "comprehensiveness"));
   EXPECT_LT(at(1, "deletion AUC"), at(0, "deletion AUC"));
   EXPECT_LT(at(1, "infidelity"), at(0, "infidelity"));
@@ -159,8 +180,8 @@ TEST_F(ComparisonTest, MeasuresExplainersAtTheSitesThatTheyMask) {
   auto diffmask =
       std::make_shared<DiffMask>(task_.model, ExplainerOptions{.masking = Masking::input});
   TrainerOptions trainer;
-  trainer.steps = trainer.validate_every = 3;
-  trainer.warm_up = 1;
+  trainer.steps = trainer.recipe.validate_every = 3;
+  trainer.recipe.warm_up = 1;
   diffmask->fit(*task_.training, *task_.validation, trainer);
   const Comparison result =
       compare(task_.model, *task_.validation,
@@ -176,7 +197,7 @@ TEST(DifferTest, TellsMeansApartByTwoStandardErrorsOfThePairs) {
     for (const double value : each) {
       if (!std::isnan(value)) sum += value, count += 1;
     }
-    return Comparison::Summary{"", "", "", {sum / count}, {NAN}, {std::move(each)}, 1};
+    return Comparison::Entry{"", "", "", {sum / count}, {NAN}, {std::move(each)}, 1};
   };
   const auto a = of({0.1, 0.5, 0.9, 0.3});
   EXPECT_FALSE(differ(a, a, 0));
@@ -193,15 +214,15 @@ TEST(DifferTest, TellsMeansApartByTwoStandardErrorsOfThePairs) {
 }
 
 // Runs on the same data are no further examples; another model's are.
-TEST(SummaryTest, HasAValueOfEachExample) {
+TEST(EntryTest, HasAValueOfEachExample) {
   const auto row = [](uint64_t seed, std::vector<double> each) {
     return ComparisonRow{"method", "site", seed, 0, {{"D", 0.0}}, {{"D", each}}, {}, {}, {}};
   };
   Comparison comparison{{row(0, {1, 2}), row(1, {3, 6})}};
   comparison.add({{row(0, {7, 8, 9})}});
-  const auto summaries = comparison.summaries();
-  ASSERT_EQ(summaries.size(), 1);
-  EXPECT_EQ(summaries[0].each[0], (std::vector<double>{2, 4, 7, 8, 9}));
+  const auto entries = comparison.entries();
+  ASSERT_EQ(entries.size(), 1);
+  EXPECT_EQ(entries[0].each[0], (std::vector<double>{2, 4, 7, 8, 9}));
 }
 
 TEST(ComparisonReportTest, BoldIsTheBestAndWhatIsNotToldFromIt) {
@@ -271,6 +292,8 @@ TEST_F(ComparisonTest, RefusesBadInput) {
       {"batch", [&] { with([](auto& o) { o.batch_size = 0; }); }, "batch_size has to be >= 1"},
       {"subsets", [&] { with([](auto& o) { o.subsets = 0; }); }, "subsets has to be >= 1"},
       {"method", [&] { run({"gradeint"}); }, "nearest: gradient"},
+      {"no training data", [] { compared_methods({"infomask"}, {}, {}); },
+       "training has to be a data set, for method 'infomask'"},
       {"explainer", [&] { compared_explainer("x", task_.model, nullptr); }, "method has to be"},
   });
 }

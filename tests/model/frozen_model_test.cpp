@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <thread>
 
 #include "diffmask/core/shape.hpp"
@@ -203,6 +204,51 @@ TEST(FrozenModelTest, ThreadsShareOneModel) {
   }
 }
 
+// All that a new kind of model has to write: y = h^2 + x, h = k x at the site "h".
+class SquareModel : public FrozenModel {
+ public:
+  explicit SquareModel(double k) : k_(k) { sites_ = {{"h"}}; }
+  std::map<std::string, at::Tensor> tensors() const override { return {}; }
+
+ protected:
+  at::Tensor run(Pass& pass) const override {
+    return pass.tap("h", pass.inputs[0] * k_).square() + pass.inputs[0];
+  }
+
+ private:
+  double k_;
+};
+
+TEST(FrozenModelTest, ANewKindOfModelWritesOneFunction) {
+  const SquareModel model(3);
+  const at::Tensor x = at::arange(4).to(at::kFloat), h = at::ones({4});
+  const Recording recording = model.record({x});
+  EXPECT_TRUE(recording.state("h").equal(3 * x));
+  EXPECT_TRUE(recording.output().equal(9 * x * x + x));
+  EXPECT_TRUE(model.resume(recording, "h", h).equal(1 + x));
+  const at::Tensor rows = at::tensor({3, 3, 1}).to(at::kLong);
+  const Recording selected = model.select_rows(recording, rows, {"h"});
+  EXPECT_TRUE(selected.output().equal(recording.output().index_select(0, rows)));
+  EXPECT_TRUE(model.resume(selected, "h", at::ones({3})).equal(1 + x.index_select(0, rows)));
+}
+
+// Nor does it where another model has been made at the same address.
+TEST(FrozenModelTest, ARecordingOfAModelThatIsGoneFitsNoOther) {
+  const at::Tensor x = at::ones({2});
+  std::optional<SquareModel> model;
+  model.emplace(1);
+  const FrozenModel* const address = &*model;
+  const Recording recording = model->record({x});
+  model.emplace(2);
+  ASSERT_EQ(address, &*model);
+  const std::string message = "recording has to be one of this model, but got another model's";
+  expect_refused(
+      {{"resume", [&] { model->resume(recording, "h", x); }, message},
+       {"select rows", [&] { model->select_rows(recording, at::zeros({1}, at::kLong), {"h"}); },
+        message}});
+  EXPECT_TRUE(recording.output().equal(at::full({2}, 2.0f)));  // a value, all the same
+}
+
 TEST(FrozenModelTest, FingerprintTellsOneBit) {
   const ExampleModel example = example_models().at(0), same = example_models().at(0);
   const std::string fingerprint = example.model->fingerprint();
@@ -254,7 +300,7 @@ TEST(FrozenModelTest, RefusesBadInput) {
          [&] {
            model.resume(recording, {{first, state}, {first, state}});
          },
-         "replacements has to be one a site, but got two at '" + first},
+         "replacements has to be one per site, but got two at '" + first},
         {"another model's", [&] { model.resume(others, first, state); },
          "recording has to be one of this model, but got another model's"},
         {"empty recording", [&] { model.resume(Recording(), first, state); }, "an empty one"},
@@ -277,6 +323,14 @@ TEST(FrozenModelTest, RefusesTrainingMode) {
     dropout->eval();
     EXPECT_TRUE(example.model->record(example.inputs).output().equal(recording.output()));
   }
+}
+
+TEST(FingerprintTest, OfAModelWithoutTensors) {
+  const auto module = std::make_shared<torch::nn::Module>();
+  module->eval();
+  const auto same = [](const at::Tensor& x, const Inputs&) { return x.clone(); };
+  const StagedModel model(module, {{"first", same}, {"last", same}});
+  EXPECT_EQ(model.fingerprint(), "da39a3ee5e6b4b0d3255bfef95601890afd80709") << "SHA-1 of nothing";
 }
 
 }  // namespace

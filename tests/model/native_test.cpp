@@ -16,13 +16,14 @@ TEST(TraceTest, IsTheModelBitForBit) {
     const auto program = model.trace(example.inputs);
     EXPECT_EQ(program->site_names(), model.site_names());
     EXPECT_EQ(program->fingerprint(), before);
-    const Recording own = model.record(example.inputs), traced = program->record(example.inputs);
-    EXPECT_TRUE(traced.output().equal(own.output()));
+    const Recording native = model.record(example.inputs);
+    const Recording traced = program->record(example.inputs);
+    EXPECT_TRUE(traced.output().equal(native.output()));
     for (const std::string& site : model.site_names()) {
       SCOPED_TRACE(site);
-      EXPECT_TRUE(traced.state(site).equal(own.state(site)));
-      const at::Tensor other = at::zeros_like(own.state(site));
-      EXPECT_TRUE(program->resume(traced, site, other).equal(model.resume(own, site, other)));
+      EXPECT_TRUE(traced.state(site).equal(native.state(site)));
+      const at::Tensor other = at::zeros_like(native.state(site));
+      EXPECT_TRUE(program->resume(traced, site, other).equal(model.resume(native, site, other)));
     }
     EXPECT_EQ(model.fingerprint(), before);
   }

@@ -1,6 +1,7 @@
 // diffmask::diffmask: a few steps of DiffMask for a model of two stages.
 #include <ATen/ATen.h>
 #include <diffmask/diffmask.hpp>
+#include <diffmask/report/eigen.hpp>
 
 #include <iostream>
 #include <memory>

@@ -1,10 +1,10 @@
 // diffmask::model alone: records and resumes a native module and a TorchScript archive.
-#include <diffmask/model/staged.hpp>
-#include <diffmask/program/exported.hpp>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
+#include <diffmask/model/staged.hpp>
+#include <diffmask/program/exported.hpp>
 
 #include <iostream>
 #include <string>

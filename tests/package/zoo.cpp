@@ -13,8 +13,8 @@ int main() {
   const auto net = std::make_shared<diffmask::CountingNet>(diffmask::make_generator(0));
   net->eval();
   const auto model = diffmask::staged(net);
-  const auto recording = model->record({at::ones({2, 6}, at::kLong), at::ones({2, 2}, at::kLong),
-                                        at::ones({2, 6}, at::kBool)});
+  const auto recording = model->record(
+      {at::ones({2, 6}, at::kLong), at::ones({2, 2}, at::kLong), at::ones({2, 6}, at::kBool)});
   std::cout << "outputs " << recording.output().sizes() << ", words "
             << diffmask::words("two words").size() << '\n';
   try {

@@ -9,7 +9,10 @@ namespace diffmask {
 namespace {
 
 TEST(EigenTest, ViewsTheScoresOfAnExample) {
-  Attribution attribution{{"a", "b"}, at::rand({3, 4, 2}, make_generator(1))};
+  Attribution attribution{.sites = {"a", "b"},
+                          .scores = at::rand({3, 4, 2}, make_generator(1)),
+                          .keep = {},
+                          .mask = {}};
   for (int64_t example = 0; example < 3; ++example) {
     const ScoreView scores = view(attribution, example);
     ASSERT_EQ(scores.rows(), 4);
@@ -28,7 +31,7 @@ TEST(EigenTest, ViewsTheScoresOfAnExample) {
 TEST(EigenTest, RefusesBadInput) {
   const at::Tensor scores = at::rand({3, 4, 2}, make_generator(1));
   const auto of = [](const at::Tensor& scores, int64_t example) {
-    return [=] { view({{"a", "b"}, scores}, example); };
+    return [=] { view({{"a", "b"}, scores, {}, {}}, example); };
   };
   const std::string rule = "scores has to be contiguous floats on the CPU";
   expect_refused({

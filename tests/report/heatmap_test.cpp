@@ -51,7 +51,7 @@ TEST(HeatmapTest, IsOneExampleWithoutItsPadding) {
        [&] {
          heatmap(attribution, 0, {"x", "y"}, "");
        },
-       "names has to be 4 in number, one a position, but got 2"},
+       "names has to be 4 in number, one per position, but got 2"},
   });
 }
 

@@ -26,7 +26,7 @@ struct Attribution {
   at::Tensor keep;    ///< (B, P, D) bool: the method's own choice of what the decision needs
   at::Tensor mask;    ///< (B, P) bool: the positions that were explained
 
-  /// Before they were summed over a position's features: one tensor a site, of its state's shape.
+  /// Before they were summed over a position's features: one tensor per site, of its state's shape.
   /// Empty where a method has none.
   std::vector<at::Tensor> features = {};
   /// (B, D): what the scores leave unexplained, for methods whose scores ought to sum to something;
@@ -47,11 +47,11 @@ Attribution side_by_side(const std::vector<std::pair<std::string, Attribution>>&
 
 /// What most methods have to be told.
 struct AttributionOptions {
-  std::vector<std::string> sites;     ///< the depths, in execution order; none: all of the model's
-  std::vector<Positions> positions;   ///< one for all sites, or one a site; none: sequences
-  Target target = target::predicted;  ///< the number that is explained
-  Fill fill = fill::zero;             ///< what replaces a state that is taken away
-  PassOptions passes = {};            ///< how many rows run at once, and who watches
+  std::vector<std::string> sites = {};    ///< the depths, in execution order; if empty, all sites
+  std::vector<Positions> positions = {};  ///< one for all sites, or one per site; empty: sequences
+  Target target = target::predicted;      ///< the number that is explained
+  Fill fill = fill::zero;                 ///< what replaces a state that is taken away
+  PassOptions passes = {};                ///< how many rows run at once, and who watches
 
   /// Scores of 0 where the output does not depend on a site, in place of an ArgumentError that
   /// names it; of methods by gradients, which can tell.

@@ -21,7 +21,7 @@
 namespace diffmask {
 
 struct PassOptions {
-  int64_t max_batch = 64;  ///< rows a pass, >= 1
+  int64_t max_batch = 64;  ///< rows per pass, >= 1
 
   /// Bytes that a pass may take beside the batch's own recording: what LibTorch's allocators hand
   /// out, measured on a pass of one row. As many rows as fit, max_batch at most; 0: no limit.
@@ -82,7 +82,7 @@ class Passes {
   void expect(int64_t rows) { chunks_.expect(rows); }
 
   /// Hands all rows, chunk by chunk (Chunks::each), to `work`, which resumes at `sites`. Shape:
-  /// rows (N) int64, numbers of examples.
+  /// rows (N) int64, indices of examples.
   void each(const std::vector<std::string>& sites, const at::Tensor& rows,
             const std::function<void(const Chunk&)>& work);
 

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace diffmask {
@@ -38,10 +39,27 @@ class FileError : public Error {
   FileError(std::string_view path, int64_t line, std::string_view problem);
 };
 
+/// A number as an error shows it: fmt's "{}". Defined apart, so that a unit with many checks does
+/// not compile fmt's formatting for each.
+std::string number_text(double value);
+std::string number_text(int64_t value);
+std::string number_text(uint64_t value);
+
 /// Throws ArgumentError unless `holds`; `value` is anything fmt can print.
 template <typename Value>
 void require(bool holds, std::string_view argument, std::string_view rule, const Value& value) {
-  if (!holds) throw ArgumentError(argument, rule, fmt::format("{}", value));
+  if (holds) return;
+  if constexpr (std::is_convertible_v<const Value&, std::string_view>) {
+    throw ArgumentError(argument, rule, value);
+  } else if constexpr (std::is_same_v<Value, double>) {
+    throw ArgumentError(argument, rule, number_text(value));
+  } else if constexpr (std::is_integral_v<Value> && !std::is_same_v<Value, bool> &&
+                       !std::is_same_v<Value, char>) {
+    using Wide = std::conditional_t<std::is_signed_v<Value>, int64_t, uint64_t>;
+    throw ArgumentError(argument, rule, number_text(static_cast<Wide>(value)));
+  } else {
+    throw ArgumentError(argument, rule, fmt::format("{}", value));
+  }
 }
 
 /// "'gru.O' (nearest: gru.0, gru.1)": a name that is not in `known`, beside its nearest ones.

@@ -25,7 +25,8 @@ uint64_t derive_seed(uint64_t seed, uint64_t stream);
 
 /// Dropout (Srivastava et al. 2014): each element of x is 0 with probability `rate` in [0, 1), else
 /// x / (1 - rate), which keeps its mean. A rate of 0 returns x itself and draws nothing. Draws are
-/// made on the generator's device, and moved where x is on another.
-at::Tensor dropout(const at::Tensor& x, double rate, at::Generator generator);
+/// made on the generator's device, and moved where x is on another. (Not named `dropout`: a call
+/// without a generator would find at::dropout(x, rate, train).)
+at::Tensor dropped_out(const at::Tensor& x, double rate, at::Generator generator);
 
 }  // namespace diffmask

@@ -22,8 +22,8 @@ struct Batch {
   Inputs inputs;    ///< what the model reads
   at::Tensor mask;  ///< (B, P) bool: true where a position is to be explained; false for padding
                     ///< and for positions that are always kept
-  at::Tensor examples;  ///< (B) int64, optional: each example's index in its data set
-  at::Tensor labels;    ///< (B, ...), optional: the examples' true labels
+  at::Tensor examples = {};  ///< (B) int64, optional: each example's index in its data set
+  at::Tensor labels = {};    ///< (B, ...), optional: the examples' true labels
 
   /// (B, P) int64, optional: positions of one group share one gate (sub-words of a word, pixels of
   /// a region). Groups are numbered from 0 in each row; -1: the position has no gate.
@@ -36,6 +36,9 @@ struct Batch {
 
   /// Rows begin .. begin + size - 1, as views.
   Batch narrow(int64_t begin, int64_t size) const;
+
+  /// These rows, copied. Shape: rows (N) int64, on the batch's device.
+  Batch select(const at::Tensor& rows) const;
 
   /// Throws ArgumentError for an empty batch, an empty sequence, a row that has no position to
   /// explain, or tensors that disagree in shape or dtype.

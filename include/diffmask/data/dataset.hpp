@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "diffmask/data/batch.hpp"
@@ -86,6 +87,19 @@ class Subset : public Dataset {
   std::vector<int64_t> examples_;
 };
 
+/// The rows of one batch as a data set, numbered from 0. Each has all of the batch's positions.
+class BatchRows : public Dataset {
+ public:
+  explicit BatchRows(Batch all) : all_(std::move(all)) {}
+
+  int64_t size() const override { return all_.size(); }
+  int64_t length(int64_t) const override { return all_.mask.size(1); }
+  Batch batch(const std::vector<int64_t>& examples) const override;
+
+ private:
+  Batch all_;
+};
+
 /// The indices 0..size-1.
 std::vector<int64_t> iota(int64_t size);
 
@@ -110,7 +124,7 @@ std::vector<std::vector<int64_t>> even_batches(const std::vector<int64_t>& order
 std::vector<std::vector<int64_t>> length_batches(const Dataset& data, int64_t batch_size);
 
 /// One batch to stand for the data, e.g. to choose sizes or starting values by: of the n batches of
-/// `length_batches`, the one of middling length, batch n / 2.
+/// `even_batches(by_length(data), batch_size)`, the one of middling length, batch n / 2.
 std::vector<int64_t> typical_batch(const Dataset& data, int64_t batch_size);
 
 }  // namespace diffmask

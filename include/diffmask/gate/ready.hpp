@@ -12,14 +12,6 @@
 namespace diffmask {
 
 /// "hard_concrete", "bernoulli".
-inline const std::map<std::string, GateFactory>& gates() {
-  static const std::map<std::string, GateFactory> all = {
-      {"hard_concrete",
-       [](const Part& part) {
-         return std::make_shared<HardConcrete>(options_of<HardConcreteOptions>(part));
-       }},
-      {"bernoulli", [](const Part&) { return std::make_shared<Bernoulli>(); }}};
-  return all;
-}
+const std::map<std::string, GateFactory>& gates();
 
 }  // namespace diffmask

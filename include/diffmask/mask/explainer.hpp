@@ -46,7 +46,7 @@ struct Gates {
 
 class Explainer : public torch::nn::Module {
  public:
-  /// Untrained, with baselines as given or zero. Shape: one SiteShape per site, in the sites' order.
+  /// Untrained, with baselines as given or zero; one of `shapes` per site, in the sites' order.
   Explainer(ExplainerOptions options, std::vector<SiteShape> shapes, Capacity capacity,
             at::Generator generator)
       : options_(std::move(options)), shapes_(std::move(shapes)), capacity_(capacity) {
@@ -153,7 +153,7 @@ class Explainer : public torch::nn::Module {
     return all;
   }
 
-  const std::vector<at::Tensor>& baselines() const { return baselines_; }
+  std::vector<at::Tensor> baselines() const { return baselines_; }
 
   /// The parameters that a depth's result rests on: with hidden gating its own probe and baseline,
   /// with input gating, where depths share both, all of them.

@@ -20,8 +20,8 @@ namespace fill {
 /// The zero vector.
 at::Tensor zero(const std::string& site, const at::Tensor& state);
 
-/// A tensor a site, such as mean states or the baselines that DiffMask learned. The function throws
-/// ArgumentError for a site that has none, or one that does not broadcast against the state.
+/// A tensor per site, such as mean states or the baselines that DiffMask learned. The function
+/// throws ArgumentError for a site that has none, or one that does not broadcast against the state.
 Fill given(std::map<std::string, at::Tensor> tensors);
 
 /// Another example's state of the same batch, the next in a random cyclic order; a batch of one has

@@ -40,7 +40,8 @@ struct Positions {
             fmt::format("1 for {}", names().owner), patch);
   }
 
-  /// What a probe reads of each position. Shape: state -> (B, P, F); image: F = C p p; units: F = 1.
+  /// What a probe reads of each position.
+  /// Shape: state -> (B, P, F); image: F = C p p; units: F = 1.
   at::Tensor features(const at::Tensor& state) const {
     check(state);
     if (layout == Layout::sequence) return state;
@@ -113,7 +114,7 @@ inline const Positions& positions_at(const std::vector<Positions>& positions, si
   return positions.size() == 1 ? positions.front() : positions.at(depth);
 }
 
-/// Mean of `values` over each group, an entry a group. Shape: values, groups (B, P) -> (B, G),
+/// Mean of `values` over each group, an entry per group. Shape: values, groups (B, P) -> (B, G),
 /// G = P; entries of groups that are empty are 0.
 inline at::Tensor group_mean(const at::Tensor& values, const at::Tensor& groups) {
   const at::Tensor member = groups.ge(0).to(values.scalar_type());

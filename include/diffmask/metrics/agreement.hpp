@@ -28,7 +28,8 @@ double span_iou_f1(const std::vector<bool>& chosen, const std::vector<bool>& tru
                    double threshold = 0.5);
 
 /// The mean of Spearman's correlation over examples, of the scores that two runs give each; those
-/// where it is NaN are left out. Shape: a, b one tensor per example, of any shape, the same in both.
+/// where it is NaN are left out. Shape: a, b one tensor per example, of any shape, the same in
+/// both.
 double mean_spearman(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b);
 
 /// The mean of `values` over the entries of each label 0..labels - 1; NaN for a label without an

@@ -15,7 +15,7 @@
 ///
 /// Bins are shares of an example's n units, k = ceil(share n); a unit is a position, or a group of
 /// Batch::groups. The bins' mean has no bin of 0, as in ERASER's own program (its paper divides by
-/// one more than there are bins). Every result has one number an example.
+/// one more than there are bins). Every result has one number per example.
 
 #include <ATen/core/Generator.h>
 
@@ -31,7 +31,7 @@
 namespace diffmask {
 
 struct FaithfulnessOptions {
-  std::string site;
+  std::string site = {};
   Positions positions = {};
   Fill fill = fill::zero;  ///< drawn once a batch, so that all methods are measured by one
   std::vector<double> bins = {0.01, 0.05, 0.1, 0.2, 0.5};      ///< in (0, 1] (DeYoung et al. 2020)
@@ -45,7 +45,7 @@ struct FaithfulnessOptions {
   void validate() const;
 };
 
-/// One number an example, shape (B) each, in double precision.
+/// One number per example, shape (B) each, in double precision.
 struct Faithfulness {
   at::Tensor comprehensiveness, sufficiency, log_odds, deletion_auc, insertion_auc;
   at::Tensor deletion, insertion;  ///< (B, steps + 1): p at shares 0, 1 / steps, ..., 1

@@ -19,7 +19,7 @@ namespace diffmask {
 using Explanation = std::function<at::Tensor(const at::Tensor& state)>;
 
 /// A site's scores (B, P) as a function of its state, by a method that is made for a model which
-/// begins there: its one site is this one, and its input are numbers of examples. Methods that go
+/// begins there: its one site is this one, and its input are indices of examples. Methods that go
 /// through a model operator by operator cannot be made for it.
 Explanation explanation_at(
     std::shared_ptr<const FrozenModel> model, const Batch& batch, const std::string& site,

@@ -42,8 +42,8 @@ struct StageOf {
       std::function<at::Tensor(Module& module, const at::Tensor& state, const Inputs& inputs)>;
 
   // A constructor, since g++ 12 crashes on an aggregate's default here.
-  StageOf(std::string of, Function run, Function end = {})
-      : name(std::move(of)), forward(std::move(run)), finish(std::move(end)) {}
+  StageOf(std::string stage, Function run, Function short_way = nullptr)
+      : name(std::move(stage)), forward(std::move(run)), finish(std::move(short_way)) {}
 
   std::string name;
   Function forward, finish;  ///< as Stage's

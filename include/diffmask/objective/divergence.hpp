@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Divergences D(original || masked), in nats, one a row.
+/// Divergences D(original || masked), in nats, one per row.
 ///
 /// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers
 /// >= 0 that is 0 where they agree. The constraint is on its mean over the batch. Any function of
@@ -110,18 +110,7 @@ inline at::Tensor squared_error(const at::Tensor& original, const at::Tensor& ma
 }
 
 /// All of these by their names.
-inline const std::map<std::string, Divergence>& ready() {
-  static const std::map<std::string, Divergence> all = {
-      {"bernoulli", bernoulli},
-      {"categorical", categorical},
-      {"classes", classes},
-      {"cross_entropy", cross_entropy},
-      {"jensen_shannon", jensen_shannon},
-      {"reverse_categorical", reverse_categorical},
-      {"span", span},
-      {"squared_error", squared_error}};
-  return all;
-}
+const std::map<std::string, Divergence>& ready();
 
 }  // namespace divergence
 }  // namespace diffmask

@@ -94,12 +94,7 @@ inline Penalty log_expected_l0(PenaltyOptions options = {}) {
 }
 
 /// "expected_l0", "log_expected_l0", "log_odds", with their defaults.
-inline const std::map<std::string, Penalty>& ready() {
-  static const std::map<std::string, Penalty> all = {{"expected_l0", expected_l0()},
-                                                     {"log_expected_l0", log_expected_l0()},
-                                                     {"log_odds", log_odds()}};
-  return all;
-}
+const std::map<std::string, Penalty>& ready();
 
 }  // namespace penalty
 }  // namespace diffmask

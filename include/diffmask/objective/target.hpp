@@ -2,7 +2,7 @@
 /// \file
 /// Targets: which number of an output is explained.
 ///
-/// A target maps an output y, and the output y0 of the original pass, to one number a row, shape
+/// A target maps an output y, and the output y0 of the original pass, to one number per row, shape
 /// (B). Its gradient is taken with respect to y. Any function of this type will do.
 
 #include <ATen/core/Tensor.h>
@@ -83,14 +83,15 @@ inline at::Tensor predicted_log_probability(const at::Tensor& output, const at::
 }
 
 /// The logit of the predicted class; of a single logit y, y where the original one is above 0, else
-/// -y: what speaks for the prediction, whichever it is. Shape: outputs (B, C), (B) or (B, 1) -> (B).
+/// -y: what speaks for the prediction, whichever it is.
+/// Shape: outputs (B, C), (B) or (B, 1) -> (B).
 inline at::Tensor predicted_logit(const at::Tensor& output, const at::Tensor& original) {
   if (output.dim() == 2 && output.size(1) > 1) return predicted(output, original);
   const at::Tensor y = scalar(output, original);
   return at::where(original.flatten().gt(0), y, -y);
 }
 
-/// A target applied and checked: throws ArgumentError unless it gives one finite number a row.
+/// A target applied and checked: throws ArgumentError unless it gives one finite number per row.
 inline at::Tensor value(const Target& target, const at::Tensor& output,
                         const at::Tensor& original) {
   require(target != nullptr, "target", "a function", "none");

@@ -2,7 +2,8 @@
 /// \file
 /// Descent of named groups of parameters by any of LibTorch's optimisers.
 ///
-///     Descent descent(optimiser::adam(), {{"gates", probes, 0.01}, {"baselines", vectors, 0.005}});
+///     Descent descent(optimiser::adam(),
+///                     {{"gates", probes, 0.01}, {"baselines", vectors, 0.005}});
 ///     descent.step(loss);
 ///
 /// Gradients are asked for by name, since backward() would also write into the frozen model's
@@ -12,7 +13,6 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/optim/adam.h>
-#include <torch/optim/rmsprop.h>
 
 #include <cstddef>
 #include <functional>
@@ -43,36 +43,22 @@ namespace optimiser {
 inline OptimiserFactory adam(double beta2 = 0.999) {
   require(beta2 > 0 && beta2 < 1, "beta2", "in (0, 1)", beta2);
   return [beta2](const std::vector<ParameterGroup>& groups) {
-    std::vector<torch::optim::OptimizerParamGroup> own;
+    std::vector<torch::optim::OptimizerParamGroup> all;
     for (const ParameterGroup& group : groups) {
-      own.emplace_back(group.parameters,
+      all.emplace_back(group.parameters,
                        std::make_unique<torch::optim::AdamOptions>(
                            torch::optim::AdamOptions(group.rate).betas({0.9, beta2})));
     }
-    return std::make_unique<torch::optim::Adam>(own, torch::optim::AdamOptions());
+    return std::make_unique<torch::optim::Adam>(all, torch::optim::AdamOptions());
   };
 }
 
-/// RMSprop with the reference's decay, 0.99; second moments are centred for "gates" alone, as there.
-inline OptimiserFactory rmsprop() {
-  return [](const std::vector<ParameterGroup>& groups) {
-    std::vector<torch::optim::OptimizerParamGroup> own;
-    for (const ParameterGroup& group : groups) {
-      own.emplace_back(group.parameters, std::make_unique<torch::optim::RMSpropOptions>(
-                                             torch::optim::RMSpropOptions(group.rate)
-                                                 .alpha(0.99)
-                                                 .centered(group.name == "gates")));
-    }
-    return std::make_unique<torch::optim::RMSprop>(own, torch::optim::RMSpropOptions());
-  };
-}
+/// RMSprop with the reference's decay, 0.99; second moments are centred for "gates" alone, as
+/// there.
+OptimiserFactory rmsprop();
 
 /// "adam" (forgets fast, beta2 = 0.95), "rmsprop".
-inline const std::map<std::string, OptimiserFactory>& ready() {
-  static const std::map<std::string, OptimiserFactory> all = {{"adam", adam(0.95)},
-                                                              {"rmsprop", rmsprop()}};
-  return all;
-}
+const std::map<std::string, OptimiserFactory>& ready();
 
 }  // namespace optimiser
 

@@ -31,7 +31,7 @@ struct Dropout {
   double rate = 0.0;             ///< in [0, 1); 0 leaves all as it is
   at::Generator generator = {};  ///< where rate > 0, on the device of what is read
 
-  at::Tensor operator()(const at::Tensor& x) const { return dropout(x, rate, generator); }
+  at::Tensor operator()(const at::Tensor& x) const { return dropped_out(x, rate, generator); }
 };
 
 /// What a probe reads of a batch.

@@ -15,12 +15,6 @@ namespace diffmask {
 using ProbeMaker = std::function<ProbeFactory(const Part& part)>;
 
 /// "mlp", "free_logits".
-inline const std::map<std::string, ProbeMaker>& probes() {
-  static const std::map<std::string, ProbeMaker> all = {
-      {"mlp", [](const Part& part) { return mlp_probe(options_of<MlpProbeOptions>(part)); }},
-      {"free_logits",
-       [](const Part& part) { return free_logits(options_of<FreeLogitsOptions>(part)); }}};
-  return all;
-}
+const std::map<std::string, ProbeMaker>& probes();
 
 }  // namespace diffmask

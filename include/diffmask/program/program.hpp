@@ -33,7 +33,7 @@ struct ProgramGraph;
 
 struct ProgramOptions {
   /// Which tensor of a structured output f(x) is: "[0]", "[1][0]" or "[logits]"; empty: the first.
-  std::string output;
+  std::string output = {};
   bool module_inputs = false;      ///< the tensor inputs of modules are sites too: "encoder:input"
   c10::Device device = c10::kCPU;  ///< where the weights of a model from a file are put
 };

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Attributions laid over images: a row an example, a column a depth. A patch that is not needed is
-/// covered by a veil, the more so the lower its score; one that is needed is seen as it is.
+/// Attributions laid over images: a row per example, a column per depth. A patch that is not needed
+/// is covered by a veil, the more so the lower its score; one that is needed is seen as it is.
 ///
 ///     std::vector<Overlay> rows = {overlay(attribution, 0, images[0], 7, "coat, predicted coat")};
 ///     write_file("coats.html", html_overlays("Coats", "What the classifier needs.", rows));

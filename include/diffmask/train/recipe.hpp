@@ -84,96 +84,32 @@ struct Recipe {
 namespace recipe {
 
 /// The default: log-odds, an absolute multiplier that moves by the relative violation.
-inline Recipe log_odds() { return {}; }
+Recipe log_odds();
 
-/// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth per
-/// step. Here to be compared with; it needs some 7,000 steps of 128 examples.
-inline Recipe reference() {
-  return {.name = "reference",
-          .schedule = schedule::random,
-          .warm_up = 0,
-          .optimiser = optimiser::rmsprop(),
-          .gate_rate = 3e-4,
-          .baseline_rate = 1e-3,
-          .lookahead = LookaheadOptions{},
-          .penalty = penalty::log_expected_l0({.scale = 1.0}),
-          .multiplier = {.initial = 1.0, .rate = 0.3}};
-}
+/// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth
+/// per step. Here to be compared with; it needs some 7,000 steps of 128 examples.
+Recipe reference();
 
 /// Sums of a few digits (the counting task), whose step size falls to a fifth.
-inline Recipe counting() { return {.name = "counting", .final_rate = 0.2}; }
+Recipe counting();
 
-/// Reviews read by a GRU: hard masks are what is reported, so expected gates take turns with samples.
-inline Recipe reviews() {
-  return {.name = "reviews",
-          .expected_every = 2,
-          .warm_up = 60,
-          .final_rate = 0.05,
-          .selection = Selection::hard,
-          .validate_every = 100};
-}
+/// Reviews read by a GRU: hard masks are what is reported, so expected gates take turns with
+/// samples.
+Recipe reviews();
 
-/// Images read by a convolutional net. What pixels alone can tell is settled before depths that know
-/// the prediction begin.
-inline Recipe images(Masking masking) {
-  return {.name = masking == Masking::input ? "images_input" : "images_hidden",
-          .schedule = masking == Masking::input ? Schedule(schedule::bottom_up) : schedule::all,
-          .expected_every = 2,
-          .warm_up = 60,
-          .gate_rate = 0.03,
-          .selection = Selection::hard,
-          .validate_every = 100};
-}
+/// Images read by a convolutional net. What pixels alone can tell is settled before depths that
+/// know the prediction begin.
+Recipe images(Masking masking);
 
 /// Edges of graphs (GraphMask's setting).
-inline Recipe graphs() {
-  return {.name = "graphs",
-          .schedule = schedule::deepest_and_random,
-          .warm_up = 0,
-          .gate_rate = 0.02,
-          .final_rate = 0.2};
-}
+Recipe graphs();
 
-/// Encoders of texts and of image patches, where any token can stand for another. Multipliers are in
-/// units of `unit`, about what a share of all positions is worth in divergence.
-inline Recipe encoder(Masking masking, double unit = 1.0, double rate = 0.015) {
-  Recipe recipe{.name = masking == Masking::input ? "encoder_input" : "encoder_hidden",
-                .expected_every = 2,
-                .warm_up = 50,
-                .gate_rate = rate,
-                .baseline_rate = rate,
-                .final_rate = 0.05,
-                // P parts what is worth its divergence from what is not; log-odds leave equal odds
-                // at low depths, of which no hard mask can be made.
-                .penalty = penalty::expected_l0({.scale = 1.0}),
-                .multiplier = {.initial = 5 * unit,
-                               .rate = 0.3 * unit,
-                               .proportional = 10 * unit,
-                               .smoothing = 0.9,
-                               .maximum = 60 * unit},
-                .selection = Selection::hard};
-  if (masking == Masking::input) {
-    // Deep probes know the prediction: let alone, they drop whole texts whose prediction the
-    // baseline gives anyway. What words alone can tell is settled first.
-    recipe.schedule = schedule::bottom_up;
-    recipe.first_share = 0.3;
-  }
-  return recipe;
-}
+/// Encoders of texts and of image patches, where any token can stand for another. Multipliers are
+/// in units of `unit`, about what a share of all positions is worth in divergence.
+Recipe encoder(Masking masking, double unit = 1.0, double rate = 0.015);
 
 /// All of these by their names.
-inline const std::map<std::string, Recipe>& ready() {
-  static const std::map<std::string, Recipe> all = [] {
-    std::map<std::string, Recipe> named;
-    for (const Recipe& recipe :
-         {log_odds(), reference(), counting(), reviews(), images(Masking::input),
-          images(Masking::hidden), graphs(), encoder(Masking::input), encoder(Masking::hidden)}) {
-      named.emplace(recipe.name, recipe);
-    }
-    return named;
-  }();
-  return all;
-}
+const std::map<std::string, Recipe>& ready();
 
 }  // namespace recipe
 }  // namespace diffmask

@@ -69,8 +69,8 @@ inline std::vector<int64_t> deepest_and_random(const ScheduleStep& now, at::Gene
   return {drawn(now.depths - 1, std::move(generator)), now.depths - 1};
 }
 
-/// The same, but for the first half of the steps the deepest is 0, then 1, ...: what a low depth can
-/// tell from words alone is settled before deep ones, which know the prediction, begin.
+/// The same, but for the first half of the steps the deepest is 0, then 1, ...: what a low depth
+/// can tell from words alone is settled before deep ones, which know the prediction, begin.
 inline std::vector<int64_t> bottom_up(const ScheduleStep& now, at::Generator generator) {
   const int64_t newest = std::min((now.step - 1) * 2 * now.depths / now.steps, now.depths - 1);
   if (newest == 0) return {0};
@@ -78,14 +78,7 @@ inline std::vector<int64_t> bottom_up(const ScheduleStep& now, at::Generator gen
 }
 
 /// All of these by their names.
-inline const std::map<std::string, Schedule>& ready() {
-  static const std::map<std::string, Schedule> known = {{"all", all},
-                                                        {"bottom_up", bottom_up},
-                                                        {"deepest_and_random", deepest_and_random},
-                                                        {"random", random},
-                                                        {"top_down", top_down}};
-  return known;
-}
+const std::map<std::string, Schedule>& ready();
 
 }  // namespace schedule
 }  // namespace diffmask

@@ -55,7 +55,7 @@ struct Summary {
   /// "2000 steps in 14.2 s: 2 of 2 depths within 0.05 nats"
   std::string brief_report() const;
 
-  /// A table with a line a depth.
+  /// A table with a line per depth.
   std::string full_report() const;
 };
 

@@ -19,7 +19,7 @@ class Units {
 
   const at::Tensor& present() const { return present_; }  ///< (B, P) bool: which numbers are used
 
-  /// A number a unit as one a position; positions without a unit get `otherwise`.
+  /// A number per unit as one per position; positions without a unit get `otherwise`.
   /// Shape: values (N, P) of examples rows (N) -> (N, P).
   at::Tensor spread(const at::Tensor& values, const at::Tensor& rows,
                     const at::Scalar& otherwise) const;
@@ -76,7 +76,7 @@ class Judge {
   /// Sets as positions. Shape: one set an example -> (B, P) bool; one -> (P) bool.
   at::Tensor positions_of(const std::vector<UnitSet>& keep) const;
   at::Tensor positions_of(const Candidate& candidate) const;
-  /// One number a unit as one a position; 0 without a unit. Shape: -> (B, P).
+  /// One number per unit as one per position; 0 without a unit. Shape: -> (B, P).
   at::Tensor spread(const std::vector<std::vector<double>>& scores) const;
 
   const SiteMethod::Original& original;

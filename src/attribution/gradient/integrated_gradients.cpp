@@ -34,7 +34,7 @@ std::pair<std::vector<double>, std::vector<double>> quadrature(Rule rule, int64_
   return {nodes, weights};
 }
 
-// Brings one number a row to a shape that broadcasts against a state.
+// Brings one number per row to a shape that broadcasts against a state.
 at::Tensor a_row(const at::Tensor& values, const at::Tensor& state) {
   std::vector<int64_t> shape(static_cast<size_t>(state.dim()), 1);
   shape[0] = -1;
@@ -85,7 +85,7 @@ class Integrator {
     }
   }
 
-  // Refines until the gaps are small enough. One tensor a site.
+  // Refines until the gaps are small enough. One tensor per site.
   std::vector<at::Tensor> features() {
     at::Tensor examples = original_.examples();
     const at::Tensor change = change_of_value();

@@ -23,7 +23,7 @@ struct FreeNoise {
   double rate;
   Divergence divergence;
 
-  /// h~ of some rows, numbers of examples. Shape: parameters (B, ...), the others begin with N.
+  /// h~ of some rows, indices of examples. Shape: parameters (B, ...), the others begin with N.
   std::function<at::Tensor(const at::Tensor& parameters, const at::Tensor& rows,
                            const at::Tensor& state, const at::Tensor& noise)>
       state;

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/learned/gnn_explainer.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -20,7 +21,7 @@ at::Tensor entropy_of(const at::Tensor& logits) {
   return at::softplus(logits) - logits * logits.sigmoid();
 }
 
-// Mean over the dimensions behind the first, an entry a row.
+// Mean over the dimensions behind the first, an entry per row.
 at::Tensor row_mean(const at::Tensor& values, const at::Tensor& weights) {
   return (values * weights).sum(1) / weights.sum(1);
 }

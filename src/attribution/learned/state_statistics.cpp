@@ -1,6 +1,7 @@
 #include "diffmask/attribution/learned/state_statistics.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "diffmask/core/error.hpp"
 
@@ -16,13 +17,13 @@ struct Moments {
   // Shape: rows (N, C) double.
   void add(const at::Tensor& rows) {
     const auto more = static_cast<double>(rows.size(0));
-    const at::Tensor own = rows.mean(0), own_squares = (rows - own).square().sum(0);
+    const at::Tensor here = rows.mean(0), here_squares = (rows - here).square().sum(0);
     if (count == 0) {
-      mean = own;
-      squares = own_squares;
+      mean = here;
+      squares = here_squares;
     } else {
-      const at::Tensor apart = own - mean;
-      squares = squares + own_squares + apart.square() * (count * more / (count + more));
+      const at::Tensor apart = here - mean;
+      squares = squares + here_squares + apart.square() * (count * more / (count + more));
       mean = mean + apart * (more / (count + more));
     }
     count += more;

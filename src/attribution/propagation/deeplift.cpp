@@ -1,6 +1,7 @@
 #include "diffmask/attribution/propagation/deeplift.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>

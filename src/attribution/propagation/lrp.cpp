@@ -1,6 +1,7 @@
 #include "diffmask/attribution/propagation/lrp.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstdint>
 #include <string>

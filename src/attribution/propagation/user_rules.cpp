@@ -1,6 +1,7 @@
 #include "attribution/propagation/user_rules.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <string>

@@ -43,7 +43,7 @@ LabelledImages read_labelled_images(const std::string& images, const std::string
   const at::Tensor cells = load_bytes(images, 3, "images as bytes (N, H, W)");
   const at::Tensor classes = load_bytes(labels, 1, "labels as bytes (N)");
   if (classes.size(0) != cells.size(0)) {
-    throw FileError(labels, fmt::format("has to hold {} labels, one an image of {}, but got {}",
+    throw FileError(labels, fmt::format("has to hold {} labels, one per image of {}, but got {}",
                                         cells.size(0), images, classes.size(0)));
   }
   return {cells.unsqueeze(1).to(at::kFloat).div_(255), classes.to(at::kLong)};

@@ -64,7 +64,7 @@ void add_line(const std::string& line, std::vector<RationaleSentence>& sentences
   RationaleSentence sentence = parse_sentence(fields);
   Rationale rationale{fields[kAnnotator], fields[kAnnotatorLabel], parse_marks(fields[kRationale])};
   if (rationale.is_decisive.size() != sentence.words.size()) {
-    throw Error(fmt::format("the rationale has to be of {} marks, one a word, but got {}",
+    throw Error(fmt::format("the rationale has to be of {} marks, one per word, but got {}",
                             sentence.words.size(), rationale.is_decisive.size()));
   }
   const auto [place, is_new] = places.emplace(sentence.id, sentences.size());

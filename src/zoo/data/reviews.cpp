@@ -84,7 +84,7 @@ std::map<std::string, double> read_lexicon(const std::string& path) {
 std::vector<double> quantile_borders(std::vector<double> values, int64_t classes) {
   require(classes >= 2, "classes", ">= 2", classes);
   require(static_cast<int64_t>(values.size()) >= classes, "values",
-          fmt::format("at least {}, one a class", classes), values.size());
+          fmt::format("at least {}, one per class", classes), values.size());
   std::sort(values.begin(), values.end());
   std::vector<double> borders;
   for (int64_t c = 1; c < classes; ++c) {

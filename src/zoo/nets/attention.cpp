@@ -37,7 +37,7 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   at::Tensor weights = at::baddbmm(bias, flat(q), flat(k).transpose(1, 2), /*beta=*/1,
                                    1 / std::sqrt(static_cast<double>(size)))
                            .softmax(-1);
-  weights = dropout(weights, dropped, std::move(generator));
+  weights = dropped_out(weights, dropped, std::move(generator));
   return at::bmm(weights, flat(v)).view({batch, heads, q.size(2), size});
 }
 

@@ -1,6 +1,7 @@
 #include "diffmask/zoo/nets/bert.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 
@@ -137,7 +138,7 @@ const at::Generator& Bert::generator() const {
 }
 
 at::Tensor Bert::dropped(const at::Tensor& state, double share) const {
-  return is_training() && share > 0 ? dropout(state, share, generator()) : state;
+  return is_training() && share > 0 ? dropped_out(state, share, generator()) : state;
 }
 
 at::Tensor Bert::embed_words(const at::Tensor& ids) const {

@@ -1,6 +1,7 @@
 // Bert from a Hugging Face folder: config.json, and the names that each family's weights have in
 // model.safetensors.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <array>
@@ -221,7 +222,7 @@ BertConfig BertConfig::read(const std::string& folder) {
   return config;
 }
 
-void Bert::load(const Safetensors& file) {
+void Bert::fill(const Safetensors& file) {
   at::NoGradGuard no_grad;
   for (const auto& item : named_parameters()) {
     at::Tensor parameter = item.value();
@@ -253,7 +254,7 @@ std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head, at::Ge
   check_no_more_layers(file, config);
   const std::shared_ptr<Bert> net(new Bert(config, head));
   net->generator_ = std::move(generator);
-  net->load(file);
+  net->fill(file);
   net->eval();
   return net;
 }

@@ -47,7 +47,7 @@ GruClassifier::GruClassifier(GruClassifierOptions options, at::Generator generat
 }
 
 at::Tensor GruClassifier::dropped(const at::Tensor& state) const {
-  return is_training() ? dropout(state, options_.dropout, generator_) : state;
+  return is_training() ? dropped_out(state, options_.dropout, generator_) : state;
 }
 
 at::Tensor GruClassifier::embed(const at::Tensor& words) const {

@@ -1,6 +1,7 @@
 #include "diffmask/zoo/nets/supervised.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 #include <torch/nn/utils/clip_grad.h>

@@ -1,6 +1,7 @@
 #include "diffmask/zoo/tasks/motif_task.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <utility>
 
@@ -29,9 +30,8 @@ std::vector<int64_t> MotifTask::attached_nodes() const {
   // The makers of motif graphs number a motif's nodes in a row, that one first.
   std::vector<int64_t> nodes = motifs.motif_nodes();
   const at::Tensor& motif = motifs.node_motif;
-  std::erase_if(nodes, [&](int64_t v) {
-    return motif[v].item<int64_t>() == motif[v - 1].item<int64_t>();
-  });
+  std::erase_if(
+      nodes, [&](int64_t v) { return motif[v].item<int64_t>() == motif[v - 1].item<int64_t>(); });
   return nodes;
 }
 

@@ -1,6 +1,7 @@
 #include "diffmask/zoo/tasks/task_model.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/module.h>
 
 #include "diffmask/core/random.hpp"
@@ -9,6 +10,7 @@
 #include "diffmask/zoo/nets/counting_net.hpp"
 #include "diffmask/zoo/nets/graph_net.hpp"
 #include "diffmask/zoo/nets/init.hpp"
+#include "diffmask/zoo/tasks/counting_fit.hpp"
 
 namespace diffmask {
 namespace {
@@ -42,20 +44,15 @@ TaskModel trained(const Task& task, const std::shared_ptr<torch::nn::Module>& ne
 
 TaskModel counting_model(const Task& task, uint64_t seed, const std::vector<Callback>& callbacks) {
   const auto net = std::make_shared<CountingNet>(make_generator(derive_seed(seed, kWeights)));
-  const ModuleForward forward = [&](const Inputs& x) {
-    return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
-  };
-  const SupervisedLoss loss = [](const at::Tensor& logits, const at::Tensor& labels) {
-    return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
-  };
-  // Weight decay decides whether there is anything to find: docs/recipe.md, "The model matters".
+  // Weight decay decides whether there is anything to find: docs/results.md, "Single choices of the
+  // recipes".
   const SupervisedOptions options{.epochs = 15,
                                   .batch_size = 64,
                                   .rate = 5e-3,
                                   .final_rate = 0.02,
                                   .weight_decay = 0.1,
                                   .seed = seed};
-  TaskModel result = trained(task, net, forward, loss, 9000, options, callbacks);
+  TaskModel result = trained(task, net, forward_of(net), counting_loss, 9000, options, callbacks);
   at::NoGradGuard no_grad;
   result.model = staged(net);
   result.site = "embedding";

@@ -62,10 +62,11 @@ TEST_F(InfoMaskFitTest, KeepsThePositionThatIsReadInNewExamples) {
 TEST_F(InfoMaskFitTest, StopsWhereACallbackSaysSo) {
   InfoMask method(model(), at_input());
   int64_t steps = 0;
-  method.fit(*data_, {.steps = 100}, {[&](const Progress& now) {
+  const Callback stop = [&](const Progress& now) {
     steps = now.step;
     return now.step == 7 ? Action::stop : Action::proceed;
-  }});
+  };
+  method.fit(*data_, {.steps = 100, .callbacks = {stop}});
   EXPECT_EQ(steps, 7);
   EXPECT_EQ(method.attribute(data_->batch({0})).scores.sizes(), at::IntArrayRef({1, 4, 1}));
 }

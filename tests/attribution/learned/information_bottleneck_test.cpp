@@ -8,7 +8,8 @@
 #include "tests/bad_input.hpp"
 #include "tests/finite_difference.hpp"
 
-namespace diffmask {
+// A namespace of its own: test sources share a unit of the compiler.
+namespace diffmask::bottleneck_test {
 namespace {
 
 constexpr int64_t kSize = 24, kPositions = 4, kFeatures = 2;
@@ -255,4 +256,4 @@ TEST_F(BottleneckMethodTest, RefusesBadInput) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::bottleneck_test

@@ -8,7 +8,8 @@
 #include "tests/attribution/rule_models.hpp"
 #include "tests/bad_input.hpp"
 
-namespace diffmask {
+// A namespace of its own: test sources share a unit of the compiler.
+namespace diffmask::deeplift_test {
 namespace {
 
 constexpr int64_t kPositions = 3, kFeatures = 4;
@@ -268,4 +269,4 @@ TEST(DeepLift, PartsOfABatchGiveWhatTheWholeGives) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::deeplift_test

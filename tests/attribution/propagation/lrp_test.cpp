@@ -154,7 +154,7 @@ TEST(LrpTest, LogSoftmaxLeavesWhatIsMaskedAlone) {
 }
 
 // A block as BERT's, of a native model with a site before and one within.
-std::shared_ptr<const FrozenModel> block(bool fused) {
+std::shared_ptr<const FrozenModel> block([[maybe_unused]] bool fused) {
   auto module = std::make_shared<torch::nn::IdentityImpl>();
   module->eval();
   const auto layer = [](const at::Tensor& x, uint64_t seed) {

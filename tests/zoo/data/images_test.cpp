@@ -67,7 +67,7 @@ TEST_F(ImagesTest, RefusesWhatDoesNotFit) {
       {"no labels", read(images, images),
        labels_ + ": has to hold labels as bytes (N), but got Byte (3, 2, 2)"},
       {"too few labels", read(images, idx_of(0x08, {2}, {1, 2})),
-       labels_ + ": has to hold 3 labels, one an image of " + images_ + ", but got 2"},
+       labels_ + ": has to hold 3 labels, one per image of " + images_ + ", but got 2"},
       {"a label", read(images, idx_of(0x08, {3}, {1, 10, 2})),
        labels_ + ": labels have to be in 0..9, but got 10"},
   });

@@ -68,7 +68,7 @@ TEST_F(RationalesTest, NamesBrokenLines) {
       {"columns alone", [&] { read(kColumns); }, path_ + ": has no rationales"},
       {"fields", [&] { read(kColumns + "7\t12\n"); }, ":2: has to hold 10 fields, but got 2"},
       {"marks", with("8", "1", "4", "0 1", text),
-       at + "the rationale has to be of 3 marks, one a word, but got 2"},
+       at + "the rationale has to be of 3 marks, one per word, but got 2"},
       {"a mark", with("8", "1", "4", "0 2 1", text),
        at + "the rationale has to be of 0 and 1, but got '2'"},
       {"no mark", with("8", "1", "4", "", text), "but got ''"},

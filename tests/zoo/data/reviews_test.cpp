@@ -128,7 +128,7 @@ TEST(QuantileTest, RefusesBadInput) {
        [] {
          quantile_borders({1, 2}, 3);
        },
-       "values has to be at least 3, one a class"},
+       "values has to be at least 3, one per class"},
       {"equal",
        [] {
          quantile_borders({1, 1, 1, 1}, 3);

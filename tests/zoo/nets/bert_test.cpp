@@ -14,6 +14,7 @@
 namespace diffmask {
 namespace {
 
+using nlohmann::json;
 using BertTest = BertFolder;
 
 TEST_F(BertTest, IsAStagedModel) {

@@ -8,7 +8,7 @@
 #include <map>
 #include <tuple>
 
-#include "examples/task_methods.hpp"
+#include "diffmask/zoo/tasks/task_run.hpp"
 
 namespace diffmask {
 namespace {
@@ -18,16 +18,9 @@ const TaskRun& run_of(const std::string& name) {
   auto found = runs.find(name);
   if (found == runs.end()) {
     const int64_t size = name == "ba_shapes" ? 30 : 100;  // of edges there are many more
-    found = runs.emplace(name, make_task_run(task(name), /*seed=*/0, size)).first;
+    found = runs.emplace(name, make_task_run(task(name), {.examples = size})).first;
   }
   return found->second;
-}
-
-const TaskMethod& method_of(const std::string& name) {
-  for (const TaskMethod& method : task_methods()) {
-    if (method.name == name) return method;
-  }
-  throw ArgumentError("method", "one of the table's", name);
 }
 
 constexpr int64_t kFewSteps = 4;  // enough to be scored, not to be right
@@ -40,7 +33,7 @@ const std::vector<TaskScore>& scores_of(const std::string& name, const std::stri
   if (!is_new) return found->second;
   TaskRun run = run_of(name);
   run.steps = steps;
-  found->second = score(run, method_of(method).explain(run));
+  found->second = run.score(run.explain(diffmask::method(method)));
   return found->second;
 }
 
@@ -54,8 +47,8 @@ TEST(KnownAnswerTasksTest, ModelsLearnThem) {
 
 TEST(KnownAnswerTasksTest, EveryMethodGetsAScoreOnEveryTask) {
   for (const Task& each : tasks()) {
-    for (const TaskMethod& method : task_methods()) {
-      if (!method.fits(each.name)) continue;
+    for (const Method& method : methods()) {
+      if (!run_of(each.name).suits(method.name)) continue;
       SCOPED_TRACE(each.name + ", " + method.name);
       const auto& scores = scores_of(each.name, method.name);
       EXPECT_FALSE(scores.empty());
@@ -112,63 +105,64 @@ void expect_reached(const std::vector<Bound>& bounds) {
 // of two hops guess right from less on a few rows (a D_JS of 0.014 with one processor's kernels,
 // 0.060 with another's; by chance 0.29), and there a beam stops at more.
 TEST(KnownAnswerTasksTest, SearchesFindThePointers) {
-  expect_reached({{"lookup", "exact search", 0.02, 0.98},
-                  {"lookup", "beam search", 0.02, 0.98},
-                  {"two_hop", "exact search", 0.1, 0.9},
-                  {"two_hop", "beam search", 0.1, 0.75},
-                  {"palindrome", "exact search", 0.25, 0.75}});
+  expect_reached({{"lookup", "exact_search", 0.02, 0.98},
+                  {"lookup", "beam_search", 0.02, 0.98},
+                  {"two_hop", "exact_search", 0.1, 0.9},
+                  {"two_hop", "beam_search", 0.1, 0.75},
+                  {"palindrome", "exact_search", 0.25, 0.75}});
 }
 
 // Of five tokens that count three are enough: the smallest set leaves some of the truth out.
 TEST(KnownAnswerTasksTest, SearchesAreNotTheTruthWhereASmallerSetIsEnough) {
   for (const char* name : {"majority", "counting"}) {
-    EXPECT_EQ(scores_of(name, "exact search").at(0).answer.kl, INFINITY) << name;
+    EXPECT_EQ(scores_of(name, "exact_search").at(0).answer.kl, INFINITY) << name;
   }
 }
 
 TEST(KnownAnswerTasksTest, LeaveOneOutFindsWhatMatters) {
-  expect_reached({{"lookup", "leave-one-out", 0.03, 0.98},
-                  {"two_hop", "leave-one-out", 0.04, 0.98},
-                  {"palindrome", "leave-one-out", 0.15, 0.95},
-                  {"majority", "leave-one-out", 0.28, 0.7},
-                  {"counting", "leave-one-out", 0.1, 0.93, "embedding"}});
+  expect_reached({{"lookup", "leave_one_out", 0.03, 0.98},
+                  {"two_hop", "leave_one_out", 0.04, 0.98},
+                  {"palindrome", "leave_one_out", 0.15, 0.95},
+                  {"majority", "leave_one_out", 0.28, 0.7},
+                  {"counting", "leave_one_out", 0.1, 0.93, "embedding"}});
 }
 
 TEST(KnownAnswerTasksTest, GradientMethodsFindWhatMatters) {
   expect_reached({{"lookup", "gradient", 0.15, 0.95},
-                  {"majority", "integrated gradients", 0.2, 0.9},
-                  {"lookup", "integrated gradients", 0.1, 0.95},
-                  {"two_hop", "integrated gradients", 0.12, 0.95},
-                  {"palindrome", "integrated gradients", 0.25, 0.85},
-                  {"counting", "integrated gradients", 0.1, 0.93, "embedding"},
-                  {"majority", "DeepLIFT", 0.2, 0.95},
-                  {"lookup", "DeepLIFT", 0.12, 0.95},
-                  {"two_hop", "DeepLIFT", 0.15, 0.9},
-                  {"palindrome", "DeepLIFT", 0.25, 0.9},
-                  {"counting", "DeepLIFT", 0.1, 0.93, "embedding"},
-                  {"majority", "LRP", 0.2, 0.75},
-                  {"lookup", "LRP", 0.2, 0.7}});
+                  {"majority", "integrated_gradients", 0.2, 0.9},
+                  {"lookup", "integrated_gradients", 0.1, 0.95},
+                  {"two_hop", "integrated_gradients", 0.12, 0.95},
+                  {"palindrome", "integrated_gradients", 0.25, 0.85},
+                  {"counting", "integrated_gradients", 0.1, 0.93, "embedding"},
+                  {"majority", "deeplift", 0.2, 0.95},
+                  {"lookup", "deeplift", 0.12, 0.95},
+                  {"two_hop", "deeplift", 0.15, 0.9},
+                  {"palindrome", "deeplift", 0.25, 0.9},
+                  {"counting", "deeplift", 0.1, 0.93, "embedding"},
+                  {"majority", "lrp", 0.2, 0.75},
+                  {"lookup", "lrp", 0.2, 0.7}});
 }
 
-// By chance the precision is about 0.4.
+// By chance the precision is about 0.4. DeepLIFT's D_JS is under 0.2 with most processors' kernels
+// and 0.206 with those of an AMD EPYC, to the same digits before and after 0.2.0's changes.
 TEST(KnownAnswerTasksTest, GradientsFindTheHousesEdges) {
   expect_reached({{"ba_shapes", "gradient", 0.2, 0.7, "edge"},
-                  {"ba_shapes", "leave-one-out", 0.2, 0.7, "edge"},
-                  {"ba_shapes", "DeepLIFT", 0.2, 0.7, "edge"},
-                  {"ba_shapes", "LRP", 0.2, 0.7, "edge"},
-                  {"ba_shapes", "GNNExplainer", 0.28, 0.5, "edge"}});
+                  {"ba_shapes", "leave_one_out", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "deeplift", 0.22, 0.7, "edge"},
+                  {"ba_shapes", "lrp", 0.2, 0.7, "edge"},
+                  {"ba_shapes", "gnn_explainer", 0.28, 0.5, "edge"}});
 }
 
 // Where a position's own state tells whether it matters: a vote, a digit beside its query.
 TEST(KnownAnswerTasksTest, DiffMaskFindsWhatItsProbesCanSee) {
-  expect_reached({{"majority", "DiffMask hidden", 0.1, 0.95, "word_embeddings", 150},
-                  {"counting", "DiffMask hidden", 0.15, 0.95, "encoder", 250}});
+  expect_reached({{"majority", "diffmask_hidden", 0.1, 0.95, "word_embeddings", 150},
+                  {"counting", "diffmask_hidden", 0.15, 0.95, "encoder", 250}});
 }
 
 // A probe sees one position's state; which token is pointed at takes free logits.
 TEST(KnownAnswerTasksTest, PerSampleDiffMaskFindsThePointers) {
-  expect_reached({{"lookup", "DiffMask per-sample", 0.25, 0.8, "word_embeddings", 150},
-                  {"two_hop", "DiffMask per-sample", 0.25, 0.8, "word_embeddings", 150}});
+  expect_reached({{"lookup", "diffmask_per_sample", 0.25, 0.8, "word_embeddings", 150},
+                  {"two_hop", "diffmask_per_sample", 0.25, 0.8, "word_embeddings", 150}});
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ struct ExactSearchOptions {
   /// away alone is in every set that holds, and only sets with all of these are tried. Where the
   /// empty set holds all the same, the word is seen to be wrong and not relied on.
   bool monotone = false;
-  int64_t max_passes = 100000;  ///< rows an example and site; 0: no limit
+  int64_t max_passes = 100000;  ///< rows per example and site; 0: no limit
   double seconds = 0;           ///< of all examples and sites, from the start; 0: no limit
 
   void validate() const;
@@ -147,7 +147,7 @@ struct RandomSearchOptions {
   };
   Objective objective = Objective::sufficiency;
   double share = 0.2;        ///< of an example's units that are chosen, rounded up, in (0, 1]
-  int64_t max_passes = 250;  ///< rows an example and site, >= 1 (Hase et al.: 250 to 1000)
+  int64_t max_passes = 250;  ///< rows per example and site, >= 1 (Hase et al.: 250 to 1000)
 
   /// 0: each set is drawn anew; else as many local searches run side by side, each exchanging one
   /// unit of its set for another and keeping what is no worse (Hase et al.: 10).

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// What methods share that train a probe a site, once, and then read explanations from states:
+/// What methods share that train a probe per site, once, and then read explanations from states:
 ///
 ///     min over phi   E over batches [ sum over sites of loss(logits_phi) ]
 ///
@@ -21,7 +21,7 @@ struct AmortisedOptions {
   int64_t steps = 1000;     ///< >= 1
   double rate = 0.01;       ///< Adam's step size, > 0
   double final_rate = 0.1;  ///< it falls linearly to this share at the last step, in (0, 1]
-  BatchOptions batches;
+  BatchOptions batches = {};
   uint64_t seed = 0;  ///< of the probes, the order of batches, and what a loss draws
   std::vector<Callback> callbacks = {};  ///< called after each step
 

@@ -32,12 +32,12 @@ namespace diffmask {
 /// gradients are z (1 - z) times entropy M / P and size, of which the first is larger at M = 1
 /// below 1,000 positions.
 struct GnnExplainerOptions {
-  int64_t steps = 400;   ///< of Adam, >= 1
-  double rate = 0.1;     ///< its step size, > 0
-  double initial = 5.0;  ///< M at the start
-  double size = 0.001;   ///< weight of each position kept, >= 0
-  double entropy = 0.0;  ///< weight of the mean entropy, >= 0
-  std::string features;  ///< the site (B, ..., F) whose features are masked, too; none: none
+  int64_t steps = 400;        ///< of Adam, >= 1
+  double rate = 0.1;          ///< its step size, > 0
+  double initial = 5.0;       ///< M at the start
+  double size = 0.001;        ///< weight of each position kept, >= 0
+  double entropy = 0.0;       ///< weight of the mean entropy, >= 0
+  std::string features = {};  ///< the site (B, ..., F) whose features are masked, too; none: none
   double feature_initial = 0.0;  ///< U at the start
   double feature_size = 1.0;     ///< >= 0
   double feature_entropy = 0.0;  ///< >= 0 (published: 0.1, computed but not added)
@@ -47,11 +47,11 @@ struct GnnExplainerOptions {
 
 class GnnExplainer : public SiteMethod {
  public:
-  /// Outputs have to be logits (B, C), of which `options.target` chooses one a row.
+  /// Outputs have to be logits (B, C), of which `options.target` chooses one per row.
   explicit GnnExplainer(std::shared_ptr<const FrozenModel> model, AttributionOptions options = {},
                         GnnExplainerOptions settings = {});
 
-  /// The features' masks u, a row an example. ArgumentError unless options name their
+  /// The features' masks u, a row per example. ArgumentError unless options name their
   /// site. Shape: (B, F, D) for D depths.
   at::Tensor feature_masks(const Batch& batch) const;
 

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Mean and standard deviation of a site's states, a number a channel, over the explained positions
-/// of a data set: padding has states, too, and would move both.
+/// Mean and standard deviation of a site's states, a number per channel, over the explained
+/// positions of a data set: padding has states, too, and would move both.
 
 #include <ATen/core/Tensor.h>
 

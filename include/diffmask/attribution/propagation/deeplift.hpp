@@ -22,8 +22,8 @@
 ///     Attribution attribution = method.attribute(batch);  // gap: what the scores miss
 ///
 /// Of softmax p = exp(x - l) the exponentials go by Rescale, and l by sum_j dp_j = 0.
-/// Recurrent operators, packed or not, are taken apart as src/program/recurrent.hpp writes them, step
-/// by step. einsum is a product of as many factors as are explained.
+/// Recurrent operators, packed or not, are taken apart as src/program/recurrent.hpp writes them,
+/// step by step. einsum is a product of as many factors as are explained.
 ///
 /// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
 /// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,

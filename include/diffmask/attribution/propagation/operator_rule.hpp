@@ -52,8 +52,8 @@ struct OperatorCall {
   std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& x)> forward;
 };
 
-/// What each of `call.inputs` is given: one tensor for each, of its shape. ArgumentError, naming the
-/// operator and the rule, where it gives something else.
+/// What each of `call.inputs` is given: one tensor for each, of its shape. ArgumentError, naming
+/// the operator and the rule, where it gives something else.
 using OperatorRule = std::function<std::vector<at::Tensor>(const OperatorCall& call)>;
 
 }  // namespace diffmask

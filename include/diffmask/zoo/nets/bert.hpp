@@ -96,7 +96,7 @@ class Bert : public torch::nn::Module {
 
   Bert(BertConfig config, BertHead head);  // leaves matrices uninitialised
   void draw(const std::string& module);    // the matrices of the parts whose name begins so
-  void load(const Safetensors& file);
+  void fill(const Safetensors& file);
   friend std::shared_ptr<Bert> load_bert(const std::string&, BertHead, at::Generator);
   at::Tensor layer_at(const at::Tensor& queries, int64_t number, const at::Tensor& state,
                       const at::Tensor& mask) const;

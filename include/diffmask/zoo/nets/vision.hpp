@@ -47,7 +47,7 @@ struct ImageShape {
 };
 
 struct ConvClassifierOptions {
-  ImageShape image;                       ///< sides divisible by 2 once for each block
+  ImageShape image = {};                  ///< sides divisible by 2 once for each block
   int64_t classes = 10;                   ///< >= 2
   std::vector<int64_t> sizes = {16, 32};  ///< channels of each block's output, each >= 1
   int64_t kernel = 3;                     ///< side of the kernels, odd, >= 1
@@ -80,7 +80,7 @@ class ConvClassifier : public torch::nn::Module {
 std::shared_ptr<StagedModel> staged(std::shared_ptr<ConvClassifier> net);
 
 struct VisionTransformerOptions {
-  ImageShape image;
+  ImageShape image = {};
   int64_t classes = 10;      ///< >= 2
   int64_t patch = 4;         ///< side p of a patch in pixels, >= 1; divides height and width
   int64_t hidden_size = 64;  ///< F, >= 1

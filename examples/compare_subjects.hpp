@@ -1,0 +1,151 @@
+// What the example `compare` explains: the counting task, or sentences of the Stanford Sentiment
+// Treebank. Each is a model, its examples, and explainers that were trained for it.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
+#include "diffmask/zoo/data/rationales.hpp"
+#include "diffmask/zoo/data/sentences.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
+#include "diffmask/zoo/tasks/counting_fit.hpp"
+
+namespace dm = diffmask;
+
+struct SubjectOptions {
+  std::string name = "toy", data, model, classifier, explainers, rationales;
+  int64_t examples = 0, steps = 2000;
+  bool smoke = false;
+};
+
+// What is explained: a model, the examples, what was trained to explain it, and what is known.
+struct Subject {
+  std::shared_ptr<const dm::FrozenModel> model, randomised;
+  std::shared_ptr<const dm::Dataset> training, data = nullptr;
+  std::vector<std::pair<std::string, std::shared_ptr<dm::DiffMask>>> explainers = {};
+  std::function<at::Tensor(const dm::Batch&)> truth = nullptr;
+
+  // Explains the first so many of `order`; 0: all. Shape: truth (N, T) bool, of all data.
+  void explain(const std::shared_ptr<const dm::Dataset>& all, std::vector<int64_t> order,
+               int64_t examples, const at::Tensor& truth_of_all) {
+    if (examples > 0) order.resize(std::min(order.size(), static_cast<size_t>(examples)));
+    data = std::make_shared<dm::Subset>(all, order);
+    if (!truth_of_all.defined()) return;
+    truth = [some = truth_of_all.index_select(0, at::tensor(order))](const dm::Batch& batch) {
+      return some.index_select(0, batch.examples).narrow(1, 0, batch.mask.size(1));
+    };
+  }
+};
+
+inline Subject counting(const SubjectOptions& options, uint64_t seed) {
+  dm::CountingFitOptions size;
+  if (options.smoke) size = {.training = 600, .validation = 20, .epochs = 1};
+  const dm::CountingFit task = options.data.empty()
+                                   ? dm::fit_counting(seed, size, {dm::progress_bar("model")})
+                                   : dm::read_counting_fit(options.data);
+  const auto fresh = std::make_shared<dm::CountingNet>(dm::make_generator(seed + 1000));
+  fresh->eval();
+  Subject subject{.model = dm::staged(task.net),
+                  .randomised = dm::staged(fresh),
+                  .training = std::make_shared<dm::PaddedDataset>(task.training.dataset())};
+  const auto all = std::make_shared<dm::PaddedDataset>(task.validation.dataset());
+  subject.explain(all, dm::iota(all->size()), options.examples, task.validation.relevant());
+  dm::TrainerOptions trainer{.epsilon = 0.05,
+                             .steps = options.steps,
+                             .batches = {.batch_size = 128},
+                             .divergence = dm::divergence::bernoulli,
+                             .seed = seed,
+                             .recipe = dm::recipe::counting()};
+  if (options.smoke) trainer.recipe.warm_up = 2;
+  for (const auto masking : {dm::Masking::hidden, dm::Masking::input}) {
+    auto method = std::make_shared<dm::DiffMask>(
+        subject.model,
+        dm::ExplainerOptions{.masking = masking, .probe = dm::mlp_probe({.initial_bias = 4.0})});
+    const auto name = masking == dm::Masking::hidden ? "diffmask (hidden)" : "diffmask (input)";
+    fmt::print(stderr, "{}: {}\n", name, method->fit(*subject.training, trainer).brief_report());
+    subject.explainers.emplace_back(name, std::move(method));
+  }
+  return subject;
+}
+
+// The tokens of words that at least half of the annotators marked; sentences that cannot be matched
+// have none. Shape: (N, T) bool.
+inline at::Tensor marked_tokens(const std::vector<dm::RationaleSentence>& rationales,
+                                const std::string& split, const dm::Sentences& sentences) {
+  at::Tensor marked = at::zeros({sentences.data.size(), sentences.data.longest()}, at::kBool);
+  for (const dm::RationaleSentence& sentence : rationales) {
+    if (sentence.split != split || sentence.line < 0) continue;
+    std::vector<bool> decisive(sentence.words.size());
+    for (size_t w = 0; w < decisive.size(); ++w) {
+      const auto votes = std::count_if(sentence.rationales.begin(), sentence.rationales.end(),
+                                       [&](const dm::Rationale& of) { return of.is_decisive[w]; });
+      decisive[w] = 2 * static_cast<size_t>(votes) >= sentence.rationales.size();
+    }
+    const auto i = static_cast<size_t>(sentence.line);
+    const auto leaves = dm::carried_over(decisive, sentence.words, sentences.sentences.at(i).words);
+    const auto& words = sentences.data.encodings()[i].words;
+    for (size_t t = 0; t < words.size() && !leaves.empty(); ++t) {
+      if (words[t] < 0 || !leaves[static_cast<size_t>(words[t])]) continue;
+      marked[sentence.line][static_cast<int64_t>(t)].fill_(true);
+    }
+  }
+  return marked;
+}
+
+inline Subject treebank(const SubjectOptions& options) {
+  dm::require(!options.classifier.empty(), "--classifier", "a file that `sst` wrote", "none");
+  const auto tokenizer = dm::WordPiece::load(options.model);
+  const auto part = [&](const char* name) {
+    return std::make_shared<dm::Sentences>(dm::encode_sentences(
+        dm::read_trees(fmt::format("{}/{}.txt", options.data, name)), tokenizer));
+  };
+  const auto data_of = [](const std::shared_ptr<dm::Sentences>& of) {
+    return std::shared_ptr<const dm::Dataset>(of, &of->data);
+  };
+  const auto fresh = [&](uint64_t seed) {
+    return dm::load_bert(options.model, {.classes = 5}, dm::make_generator(seed));
+  };
+  const auto net = fresh(0), random = fresh(1);
+  dm::load_weights(*net, options.classifier);
+  {
+    at::NoGradGuard no_grad;
+    const at::Generator generator = dm::make_generator(2);
+    for (at::Tensor& tensor : random->parameters()) {
+      if (tensor.dim() > 1) tensor.normal_(0, 0.02, generator);
+    }
+  }
+  net->eval();
+  random->eval();
+  const auto test = part("test"), development = part("dev");
+  Subject subject{
+      .model = dm::staged(net), .randomised = dm::staged(random), .training = data_of(development)};
+  // Sentences that people marked come first.
+  std::vector<int64_t> order = dm::iota(test->data.size());
+  at::Tensor marked;
+  if (!options.rationales.empty()) {
+    marked = marked_tokens(dm::read_rationales(options.rationales), "test", *test);
+    std::stable_partition(order.begin(), order.end(),
+                          [&](int64_t i) { return marked[i].any().item<bool>(); });
+  }
+  subject.explain(data_of(test), std::move(order), options.examples, marked);
+  for (const char* gating : {"hidden", "input"}) {
+    if (options.explainers.empty()) continue;
+    const std::string file = fmt::format("{}-{}.safetensors", options.explainers, gating);
+    subject.explainers.emplace_back(
+        fmt::format("diffmask ({})", gating),
+        std::make_shared<dm::DiffMask>(dm::DiffMask::load(file, subject.model)));
+  }
+  return subject;
+}

@@ -1,0 +1,49 @@
+#pragma once
+/// \file
+/// The counting task (zoo/data/counting.hpp) with a net that solves it: made and fitted here, or
+/// read from files.
+///
+///     const CountingFit task = fit_counting(/*seed=*/0);
+///     DiffMask method(staged(task.net));
+///     method.fit(task.training.dataset(), {.epsilon = 0.05, .divergence = divergence::bernoulli});
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "diffmask/train/callback.hpp"
+#include "diffmask/zoo/data/counting.hpp"
+#include "diffmask/zoo/nets/counting_net.hpp"
+#include "diffmask/zoo/nets/supervised.hpp"
+
+namespace diffmask {
+
+struct CountingFit {
+  CountingData training, validation;
+  std::shared_ptr<CountingNet> net;  ///< in evaluation mode
+
+  /// The net's share of right answers on the validation data.
+  double accuracy() const;
+};
+
+/// The net of inputs digits, queries and mask, as train_supervised takes it.
+ModuleForward forward_of(std::shared_ptr<const CountingNet> net);
+
+/// -log p of the label by the logistic function, the mean over examples. Shape: logits, labels (B).
+at::Tensor counting_loss(const at::Tensor& logits, const at::Tensor& labels);
+
+struct CountingFitOptions {
+  int64_t training = 9000, validation = 1000;  ///< examples drawn, >= 1
+  int64_t epochs = 30;                         ///< >= 1
+};
+
+/// Draws data and trains a net: to an accuracy of 100% with these options, in about half a minute.
+CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options = {},
+                         const std::vector<Callback>& callbacks = {});
+
+/// Data and net from a folder's examples.csv (read_counting) and model.safetensors
+/// (load_counting_net).
+CountingFit read_counting_fit(const std::string& folder);
+
+}  // namespace diffmask

@@ -1,0 +1,54 @@
+#pragma once
+/// \file
+/// What all subcommands share: a model in a file, its inputs, and the sites that were chosen;
+/// private.
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "diffmask/data/batch.hpp"
+#include "diffmask/format/safetensors.hpp"
+#include "diffmask/program/program.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace diffmask::cli {
+
+struct ModelOptions {
+  std::string model, inputs, pattern = "**", output;
+  bool json = false, module_inputs = false;
+  int64_t threads = 2;
+
+  /// Adds the options that every subcommand has: all but --inputs.
+  void add_to(CLI::App& command);
+
+  std::shared_ptr<const Program> load() const;
+
+  /// The sites that the pattern chooses; a model may have none at all.
+  std::vector<std::string> sites_of(const Program& model) const;
+};
+
+/// Names of dtypes as numpy has them, where it has them.
+std::string dtype_name(at::ScalarType dtype);
+
+/// The tensors input0, input1, ... of a file.
+Inputs inputs_of(const Safetensors& file);
+
+/// Those of a file, or zeros of shapes such as "int64[2,7];float32[2,7]".
+Inputs inputs_of_spec(const std::string& spec);
+
+template <typename Work>
+double seconds_of(const Work& work) {
+  const auto began = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+}  // namespace diffmask::cli

@@ -1,0 +1,48 @@
+#include "cli/sites.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace diffmask::cli {
+
+using nlohmann::json;
+
+void add_sites(CLI::App& command, ModelOptions& options) {
+  options.add_to(command);
+  command.add_option("--inputs", options.inputs,
+                     "Inputs to show shapes for: a safetensors file with input0, input1, ..., or "
+                     "shapes such as 'int64[2,7];float32[2,7]'");
+}
+
+int list_sites(const ModelOptions& options) {
+  const auto model = options.load();
+  std::optional<Recording> recording;
+  if (!options.inputs.empty()) recording = model->record(inputs_of_spec(options.inputs));
+  json table = json::array();
+  if (!options.json) {
+    fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");
+  }
+  for (const std::string& name : options.sites_of(*model)) {
+    const Site& site = model->site(name);
+    json row{{"name", site.name}, {"type", site.type}, {"shape", nullptr}, {"dtype", nullptr}};
+    if (recording && recording->has(name)) {
+      row["shape"] = recording->state(name).sizes().vec();
+      row["dtype"] = dtype_name(recording->state(name).scalar_type());
+    }
+    if (!options.json) {
+      fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", site.step, site.name, site.type,
+                 row["shape"].is_null() ? "" : row["shape"].dump(),
+                 row["dtype"].is_null() ? "" : row["dtype"].get<std::string>());
+    }
+    table.push_back(std::move(row));
+  }
+  if (options.json) fmt::print("{}\n", table.dump(2));
+  return 0;
+}
+
+}  // namespace diffmask::cli

@@ -1,0 +1,56 @@
+#include "diffmask/zoo/tasks/counting_fit.hpp"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "diffmask/core/random.hpp"
+
+namespace diffmask {
+namespace {
+
+constexpr uint64_t kStream = 100;  // of data and first weights
+
+}  // namespace
+
+double CountingFit::accuracy() const {
+  const at::Tensor logits = predict(*net, forward_of(net), validation.dataset());
+  return logits.gt(0).eq(validation.labels).to(at::kDouble).mean().item<double>();
+}
+
+ModuleForward forward_of(std::shared_ptr<const CountingNet> net) {
+  return [net = std::move(net)](const Inputs& x) {
+    return net->decide(net->encode(net->embed(x[0]), x[1]), x[2]);
+  };
+}
+
+at::Tensor counting_loss(const at::Tensor& logits, const at::Tensor& labels) {
+  return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
+}
+
+CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options,
+                         const std::vector<Callback>& callbacks) {
+  const at::Generator generator = make_generator(derive_seed(seed, kStream));
+  CountingFit task{make_counting(options.training, generator),
+                   make_counting(options.validation, generator),
+                   std::make_shared<CountingNet>(generator)};
+  // Weight decay decides whether there is anything to find: docs/results.md, "Single choices of the
+  // recipes".
+  const SupervisedOptions training{.epochs = options.epochs,
+                                   .batch_size = 64,
+                                   .rate = 5e-3,
+                                   .final_rate = 0.02,
+                                   .weight_decay = 0.1,
+                                   .seed = seed};
+  train_supervised(*task.net, forward_of(task.net), counting_loss, task.training.dataset(),
+                   task.validation.dataset(), training, callbacks);
+  return task;
+}
+
+CountingFit read_counting_fit(const std::string& folder) {
+  return {read_counting(folder + "/examples.csv", "train"),
+          read_counting(folder + "/examples.csv", "validation"),
+          load_counting_net(folder + "/model.safetensors")};
+}
+
+}  // namespace diffmask
