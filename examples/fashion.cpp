@@ -41,7 +41,6 @@ struct Options : CommonOptions {
 // The first images of the training part; its last, to select epochs and steps on; the test part.
 struct Data {
   dm::PaddedDataset training, validation, test, reported;
-  at::Tensor test_images = {};
 };
 
 // A net, what it is called, and where its 7 x 7 patches are at each of its sites.

@@ -114,12 +114,11 @@ int run(const CommonOptions& options) {
              loaded->attribute(batch).scores.equal(fitted.attribute(batch).scores) ? "explains"
                                                                                    : "differs");
 
-  auto methods = dm::compared_methods({"uniform", "integrated_gradients", "leave_one_out"}, {}, {});
-  methods.push_back({"state_norm", [](const auto& subject, const std::string& site, uint64_t) {
-                       const auto method = std::make_shared<StateNorm>(
-                           subject, dm::AttributionOptions{.sites = {site}});
-                       return [=](const dm::Batch& of) { return method->attribute(of); };
-                     }});
+  dm::add_method({.name = "state_norm", .build = [](const dm::MethodRequest& request) {
+                    return std::make_unique<StateNorm>(request.model, request.options);
+                  }});
+  auto methods = dm::compared_methods(
+      {"uniform", "integrated_gradients", "leave_one_out", "state_norm"}, {}, {});
   methods.push_back(dm::compared_explainer("my DiffMask", model, loaded));
   const dm::Subset some(dm::borrowed(data), dm::iota(64));
   dm::ComparisonOptions comparison;

@@ -3,8 +3,8 @@
 /// Labelled sentences, as they are and as an encoder reads them.
 ///
 ///     const Sentences test = encode_sentences(read_trees("trees/test.txt"), tokenizer);
-///     const std::vector<double> means = survival_by_sentiment(test, data_scores(method,
-///     test.data));
+///     const auto scores = data_scores(method, test.data);
+///     const std::vector<double> means = survival_by_sentiment(test, scores);
 
 #include <ATen/core/Tensor.h>
 
