@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
+
+#include "diffmask/core/libtorch.hpp"
 
 namespace diffmask {
 
@@ -29,9 +32,9 @@ class MemoryMeter {
       now += bytes;
       peak = std::max(peak, now);
     }
-    // LibTorch 1 has totals that are signed, LibTorch 2 unsigned ones: one of the two overrides.
-    void reportMemoryUsage(void*, int64_t bytes, int64_t, int64_t, c10::Device) { add(bytes); }
-    void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device) { add(bytes); }
+    // LibTorch 1 has totals that are signed, LibTorch 2 unsigned ones.
+    using Total = std::conditional_t<DIFFMASK_TORCH_AT_LEAST(2, 0), size_t, int64_t>;
+    void reportMemoryUsage(void*, int64_t bytes, Total, Total, c10::Device) override { add(bytes); }
     bool memoryProfilingEnabled() const override { return true; }
   };
 

@@ -239,9 +239,9 @@ void save_safetensors(const std::string& path, const std::map<std::string, at::T
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     require(tensor.defined(), fmt::format("tensors['{}']", name), "defined", "an undefined tensor");
-    const auto dtype = std::find_if(dtypes().begin(), dtypes().end(), [&](const auto& known) {
-      return known.second == tensor.scalar_type();
-    });
+    const auto dtype = std::find_if(
+        dtypes().begin(), dtypes().end(),
+        [dtype = tensor.scalar_type()](const auto& known) { return known.second == dtype; });
     require(dtype != dtypes().end(), fmt::format("tensors['{}']", name),
             "of a dtype that safetensors knows", c10::toString(tensor.scalar_type()));
     data.push_back(tensor.detach().to(at::kCPU).contiguous());

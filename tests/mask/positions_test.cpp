@@ -84,9 +84,11 @@ TEST(PositionsTest, ChannelValuesAreThoseThatCount) {
 
 TEST(PositionsTest, GradientsAgreeWithFiniteDifferences) {
   const at::Tensor image = at::sin(numbers({2, 3, 4, 2})), sequence = at::sin(numbers({2, 3, 4}));
-  for (const auto& [positions, state] :
+  for (const auto& pair :
        {std::pair(kSequence, sequence), std::pair(kCells, image), std::pair(kPatches, image),
         std::pair(kUnits, at::sin(numbers({2, 3})))}) {
+    const Positions& positions = pair.first;
+    const at::Tensor& state = pair.second;
     const at::Tensor weights = at::cos(numbers(positions.features(state).sizes().vec()));
     expect_gradient([&](const auto& x) { return (weights * positions.features(x).pow(2)).sum(); },
                     state);

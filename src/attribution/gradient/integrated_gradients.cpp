@@ -150,15 +150,16 @@ class Integrator {
     for (const at::Tensor& way : path.way) {
       integral.push_back(at::zeros_like(way.index_select(0, examples)));
     }
-    original_.passes.each(path.sites, rows, [&](const Passes::Chunk& chunk) {
-      const auto cut = [&](const at::Tensor& t) { return t.slice(0, chunk.begin, chunk.end); };
-      const auto gradients =
-          target_gradients(original_, chunk.recording, path.at(cut(rows), cut(nodes)));
-      for (size_t i = 0; i < gradients.size(); ++i) {
-        const at::Tensor weighted = gradients[i] * a_row(cut(weights), gradients[i]);
-        integral[i].index_add_(0, cut(places), weighted);
-      }
-    });
+    original_.passes.each(
+        path.sites, rows, [&, &nodes = nodes, &weights = weights](const Passes::Chunk& chunk) {
+          const auto cut = [&](const at::Tensor& t) { return t.slice(0, chunk.begin, chunk.end); };
+          const auto gradients =
+              target_gradients(original_, chunk.recording, path.at(cut(rows), cut(nodes)));
+          for (size_t i = 0; i < gradients.size(); ++i) {
+            const at::Tensor weighted = gradients[i] * a_row(cut(weights), gradients[i]);
+            integral[i].index_add_(0, cut(places), weighted);
+          }
+        });
     return integral;
   }
 

@@ -102,7 +102,7 @@ void Graph::validate() const {
   const std::vector<Ends> ends = ends_of(*this);
   for (size_t e = 0; e < ends.size(); ++e) {
     const auto [from, to] = ends[e];
-    const auto check = [&](bool holds, std::string_view rule) {
+    const auto check = [e, from = from, to = to](bool holds, std::string_view rule) {
       require(holds, "graph.edges", rule, fmt::format("edge {} from {} to {}", e, from, to));
     };
     check(std::min(from, to) >= 0 && std::max(from, to) < nodes(),

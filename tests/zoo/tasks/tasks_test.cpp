@@ -160,7 +160,7 @@ TEST(TasksTest, CountingIsOneOfThem) {
   ASSERT_NO_THROW(batch.validate());
   const at::Tensor queries = batch.inputs.at(1);
   EXPECT_TRUE(batch.inputs.at(2).equal(batch.mask));
-  const auto holds = [&](int64_t query) {
+  const auto holds = [&, &batch = batch, &tokens = tokens](int64_t query) {
     return tokens.eq(queries.narrow(1, query, 1)).logical_and(batch.mask);
   };
   EXPECT_TRUE(data.truth.equal(holds(0).logical_or(holds(1))));
