@@ -278,10 +278,11 @@ TEST_F(ExportedTest, RefusesDeepNesting) {
   json graph = {{"inputs", json::array()}, {"outputs", json::array()}, {"nodes", json::array()}};
   for (int i = 0; i < 50; ++i) {
     json outer = {{"inputs", json::array()}, {"outputs", json::array()}};
-    outer["nodes"] = {A::node("torch.ops.higher_order.wrap_with_set_grad_enabled",
-                              {A::input("", {{"as_bool", true}}),
-                               A::input("", {{"as_graph", {{"name", "g"}, {"graph", graph}}}})},
-                              json::array())};
+    outer["nodes"] =
+        json::array({A::node("torch.ops.higher_order.wrap_with_set_grad_enabled",
+                             {A::input("", {{"as_bool", true}}),
+                              A::input("", {{"as_graph", {{"name", "g"}, {"graph", graph}}}})},
+                             json::array())});
     graph = std::move(outer);
   }
   archive_.nodes().push_back(graph["nodes"][0]);
