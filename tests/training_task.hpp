@@ -31,7 +31,7 @@ inline std::shared_ptr<PaddedDataset> training_data(int64_t size, uint64_t seed)
       values.select(1, 0).sum(1).gt(0).to(at::kLong));
 }
 
-inline TrainingTask training_task(uint64_t seed = 3) {
+inline TrainingTask training_task(uint64_t seed = 3, c10::Device device = c10::kCPU) {
   using torch::nn::LinearImpl;
   TrainingTask task;
   task.net = torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::Linear(4, 4),
@@ -42,6 +42,7 @@ inline TrainingTask training_task(uint64_t seed = 3) {
     for (at::Tensor& parameter : task.net->parameters()) parameter.normal_(0.0, 1.0, generator);
   }
   task.net->eval();
+  task.net->to(device);
   const auto linear = [net = task.net](size_t i) { return net->ptr<LinearImpl>(i); };
   task.model = std::make_shared<StagedModel>(
       task.net.ptr(),
@@ -119,7 +120,7 @@ class ImageData : public Dataset {
 };
 
 /// A convolution, "0" and "1" (B, 3, 4, 4), and two classes.
-inline std::shared_ptr<StagedModel> image_model() {
+inline std::shared_ptr<StagedModel> image_model(c10::Device device = c10::kCPU) {
   torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 3, 3).padding(1)),
                             torch::nn::ReLU(), torch::nn::Flatten(), torch::nn::Linear(48, 2));
   at::NoGradGuard no_grad;
@@ -127,6 +128,7 @@ inline std::shared_ptr<StagedModel> image_model() {
     parameter.normal_(0.0, 0.5, make_generator(static_cast<uint64_t>(parameter.numel())));
   }
   net->eval();
+  net->to(device);
   return StagedModel::from(net.ptr());
 }
 

@@ -179,7 +179,7 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
                          const Safetensors& file, const std::vector<std::string>& sites,
                          const AttributeOptions& options) {
   const Method chosen = method(options.method);
-  const Recording recording = model->record(inputs, sites);
+  const Recording recording = model->record(moved(inputs, *model), sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, nlohmann::json> row_of;

@@ -21,7 +21,7 @@ using nlohmann::json;
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   check_shape("output", a, b.sizes());
   if (a.numel() == 0) return 0.0;
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.cpu().to(at::kDouble) - b.cpu().to(at::kDouble)).abs().max().item<double>();
 }
 
 // What the model itself gives: known from the file, or by Module::forward.
@@ -31,7 +31,7 @@ at::Tensor expected_output(const ModelOptions& options, const Safetensors& file,
   require(!is_exported(options.model), "--inputs",
           "a file with the expected 'output', where the model is an exported program",
           "one without");
-  torch::jit::Module module = torch::jit::load(options.model);
+  torch::jit::Module module = torch::jit::load(options.model, c10::Device(options.device));
   c10::IValue output = module.forward({inputs.begin(), inputs.end()});
   while (output.isTuple()) output = c10::IValue(output.toTuple()->elements().at(0));
   require(output.isTensor(), "the model's output", "a tensor, or a tuple that begins with one",
@@ -53,7 +53,7 @@ void add_check(CLI::App& command, ModelOptions& options) {
 int check(const ModelOptions& options) {
   const auto model = options.load();
   const Safetensors file = load_safetensors(options.inputs);
-  const Inputs inputs = inputs_of(file);
+  const Inputs inputs = moved(inputs_of(file), *model);
   at::NoGradGuard no_grad;
   const at::Tensor expected = expected_output(options, file, inputs);
   const double output_difference = largest_difference(model->record(inputs).output(), expected);

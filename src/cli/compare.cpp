@@ -96,7 +96,7 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                                 .epsilon = options.epsilon,
                                 .training_steps = options.learning.training_steps,
                                 .example_steps = options.learning.example_steps};
-  const Recording recording = model->record(inputs, sites);
+  const Recording recording = model->record(moved(inputs, *model), sites);
   Comparison all;
   for (const std::string& site : sites) {
     const at::Tensor& state = recording.state(site);

@@ -22,6 +22,20 @@ constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
     {"float32", at::kFloat}, {"float64", at::kDouble}, {"int64", at::kLong},
     {"int32", at::kInt},     {"bool", at::kBool},      {"float16", at::kHalf}};
 
+c10::Device device_named(const std::string& name) {
+  const std::string rule = "cpu, or a device that this LibTorch and machine have, such as cuda:1";
+  std::string why;
+  try {
+    const c10::Device device(name);
+    at::empty({1}, at::TensorOptions(device));
+    return device;
+  } catch (const c10::Error& error) {
+    why = error.what_without_backtrace();
+  }
+  throw ArgumentError("--device", rule,
+                      fmt::format("'{}' ({})", name, why.substr(0, why.find_first_of(".\n"))));
+}
+
 }  // namespace
 
 void ModelOptions::add_to(CLI::App& command) {
@@ -35,13 +49,17 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--output", output, "Which tensor of a structured output, such as '[0]'");
   command.add_flag("--module-inputs", module_inputs, "Add sites at the inputs of modules");
   command.add_flag("--json", json, "Print JSON");
+  command
+      .add_option("--device", device,
+                  "Where the model runs: cpu, cuda, cuda:1, ... Inputs and constants follow it")
+      ->capture_default_str();
   command.add_option("--threads", threads, "Number of threads")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 }
 
 std::shared_ptr<const Program> ModelOptions::load() const {
-  return load_program(model, {output, module_inputs});
+  return load_program(model, {output, module_inputs, device_named(device)});
 }
 
 std::vector<std::string> ModelOptions::sites_of(const Program& program) const {
@@ -84,6 +102,11 @@ Inputs inputs_of_spec(const std::string& spec) {
   require(!inputs.empty() && read == spec.size(), "--inputs",
           "a safetensors file, or shapes such as 'int64[2,7];float32[2,7]'",
           fmt::format("'{}'", spec));
+  return inputs;
+}
+
+Inputs moved(Inputs inputs, const FrozenModel& model) {
+  for (at::Tensor& input : inputs) input = input.to(model.device());
   return inputs;
 }
 

@@ -22,7 +22,7 @@ class App;
 namespace diffmask::cli {
 
 struct ModelOptions {
-  std::string model, inputs, pattern = "**", output;
+  std::string model, inputs, pattern = "**", output, device = "cpu";
   bool json = false, module_inputs = false;
   int64_t threads = 2;
 
@@ -43,6 +43,9 @@ Inputs inputs_of(const Safetensors& file);
 
 /// Those of a file, or zeros of shapes such as "int64[2,7];float32[2,7]".
 Inputs inputs_of_spec(const std::string& spec);
+
+/// The inputs where the model lies.
+Inputs moved(Inputs inputs, const FrozenModel& model);
 
 template <typename Work>
 double seconds_of(const Work& work) {

@@ -22,7 +22,9 @@ void add_sites(CLI::App& command, ModelOptions& options) {
 int list_sites(const ModelOptions& options) {
   const auto model = options.load();
   std::optional<Recording> recording;
-  if (!options.inputs.empty()) recording = model->record(inputs_of_spec(options.inputs));
+  if (!options.inputs.empty()) {
+    recording = model->record(moved(inputs_of_spec(options.inputs), *model));
+  }
   json table = json::array();
   if (!options.json) {
     fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");

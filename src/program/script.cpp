@@ -27,9 +27,14 @@ std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOp
             "training mode");
   }
   ProgramBuilder builder;
-  for (const auto& item : module.named_parameters()) builder.weight(item.name, item.value);
-  for (const auto& item : module.named_buffers()) builder.weight(item.name, item.value);
-  const Slot output = lower_module(builder, module, options);
+  ProgramOptions there = options;  // a module in memory lies where its weights do
+  const auto weight = [&](const std::string& name, const at::Tensor& tensor) {
+    builder.weight(name, tensor);
+    there.device = tensor.device();
+  };
+  for (const auto& item : module.named_parameters()) weight(item.name, item.value);
+  for (const auto& item : module.named_buffers()) weight(item.name, item.value);
+  const Slot output = lower_module(builder, module, there);
   return std::make_shared<Program>(builder.finish(output));
 }
 

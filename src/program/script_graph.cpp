@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -31,8 +32,10 @@ std::string short_type(const c10::ivalue::Object& object) {
 
 class ScriptLowering {
  public:
-  ScriptLowering(ProgramBuilder& builder, const ProgramOptions& options)
-      : builder_(builder), options_(options) {}
+  /// Constants move to `device`, if there is one; those of a trace of this process stay.
+  ScriptLowering(ProgramBuilder& builder, const ProgramOptions& options,
+                 std::optional<c10::Device> device)
+      : builder_(builder), options_(options), device_(device) {}
 
   Slot operator()(const jit::Module& module) {
     const jit::Method method = module.get_method("forward");
@@ -100,7 +103,7 @@ class ScriptLowering {
     if (kind == prim::Constant) {
       if (node.output()->type()->kind() == c10::TypeKind::FunctionType) return;
       const auto value = jit::toIValue(node.output());
-      env[node.output()] = builder_.constant(value ? *value : c10::IValue());
+      env[node.output()] = builder_.constant(moved(value ? *value : c10::IValue(), device_));
     } else if (kind == prim::GetAttr && is_object(env.at(node.input()))) {
       env[node.output()] = attribute(env.at(node.input()), node.s(c10::attr::name));
     } else if (kind == prim::SetAttr && is_object(env.at(node.input(0)))) {
@@ -270,7 +273,8 @@ class ScriptLowering {
     if (node.outputs().size() != 1 || node.isNondeterministic()) return false;
     const auto kind = node.output()->type()->kind();
     if (kind != c10::TypeKind::BoolType && kind != c10::TypeKind::IntType &&
-        kind != c10::TypeKind::FloatType && kind != c10::TypeKind::StringType) {
+        kind != c10::TypeKind::FloatType && kind != c10::TypeKind::StringType &&
+        kind != c10::TypeKind::DeviceObjType) {
       return false;
     }
     Stack stack;
@@ -283,7 +287,7 @@ class ScriptLowering {
     } catch (const std::exception&) {
       return false;  // then let it fail where it is run
     }
-    env[node.output()] = builder_.constant(stack.back());
+    env[node.output()] = builder_.constant(moved(stack.back(), device_));
     return true;
   }
 
@@ -307,7 +311,7 @@ class ScriptLowering {
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {
       const auto slots =
-          builder_.add(interpreted(node, env, step_name(node)), node.outputs().size());
+          builder_.add(interpreted(node, env, step_name(node), device_), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     }
   }
@@ -339,6 +343,7 @@ class ScriptLowering {
 
   ProgramBuilder& builder_;
   const ProgramOptions& options_;
+  const std::optional<c10::Device> device_;
   std::unordered_map<Slot, std::string> paths_;  // of the object in a slot
   std::map<std::pair<const c10::ivalue::Object*, std::string>, Slot> attributes_;
   std::unordered_map<Slot, std::vector<Slot>> constructed_;  // what containers were made of
@@ -350,12 +355,12 @@ class ScriptLowering {
 
 Slot lower_graph(ProgramBuilder& builder, jit::Graph& graph, const std::vector<Slot>& inputs) {
   const ProgramOptions options;
-  return ScriptLowering(builder, options).trace(graph, inputs);
+  return ScriptLowering(builder, options, {}).trace(graph, inputs);
 }
 
 Slot lower_module(ProgramBuilder& builder, const jit::Module& module,
                   const ProgramOptions& options) {
-  return ScriptLowering(builder, options)(module);
+  return ScriptLowering(builder, options, options.device)(module);
 }
 
 }  // namespace diffmask

@@ -1,11 +1,14 @@
 #include "program/script_interpreted.hpp"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/interpreter.h>
 
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -109,13 +112,35 @@ std::vector<Slot> copy_into(jit::Graph& graph, jit::Node& node, const ScriptSlot
   return inputs;
 }
 
+// `moved` for each constant in a block, and for each device that it makes of a text.
+void move_constants(jit::Block& block, c10::Device device) {
+  for (jit::Node* node : block.nodes()) {
+    for (jit::Block* inner : node->blocks()) move_constants(*inner, device);
+    if (node->outputs().size() != 1) continue;
+    jit::Value& output = *node->output();
+    auto value = jit::toIValue(&output);
+    if (node->kind() == c10::Symbol::fromQualString("aten::device")) value = c10::IValue(device);
+    if (!value || (!value->isDevice() && !value->isTensor())) continue;
+    const jit::WithInsertPoint before(node);
+    output.replaceAllUsesWith(block.owningGraph()->insertConstant(moved(*value, device)));
+  }
+}
+
 }  // namespace
 
+c10::IValue moved(c10::IValue constant, std::optional<c10::Device> device) {
+  if (!device) return constant;
+  if (constant.isDevice()) return *device;
+  if (constant.isTensor() && constant.toTensor().defined()) return constant.toTensor().to(*device);
+  return constant;
+}
+
 ProgramBuilder::RawStep interpreted(jit::Node& node, const ScriptSlots& slots,
-                                    const std::string& name) {
+                                    const std::string& name, std::optional<c10::Device> device) {
   const auto graph = std::make_shared<jit::Graph>();
   std::vector<Slot> inputs = copy_into(*graph, node, slots);
   jit::Inline(*graph);
+  if (device) move_constants(*graph->block(), *device);
   ProgramBuilder::RawStep raw{
       {name,
        [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },

@@ -1,0 +1,150 @@
+"""The program `diffmask` on a device beside PyTorch, and beside itself on the processor.
+
+    program.py PROGRAM DEVICE
+
+Traces and exports a small recurrent net and a small transformer on each device, so that archives
+hold constants of the one and run on the other; checks each on both; and compares scores of
+attribution methods. Prints what it compared; exits with the number of differences above 1e-4.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import torch
+from torch import nn
+
+METHODS = ("gradient_x_input", "integrated_gradients", "deeplift", "lrp", "leave_one_out")
+TOLERANCE = 1e-4
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(20, 6), nn.Embedding(9, 6)
+        self.lstm, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, ids):
+        x = self.words(ids) + self.places(torch.arange(ids.size(1), device=ids.device))
+        h = torch.zeros(1, ids.size(0), 8, device=ids.device)
+        return self.head(self.lstm(x, (h, h))[0].sum(1))
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+        return x + self.down(nn.functional.gelu(self.up(x)))
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.layers = nn.Embedding(20, 8), nn.Sequential(Layer(), Layer())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids):
+        return self.head(self.layers(self.words(ids))[:, 0])
+
+
+def write_safetensors(path, tensors):
+    """safetensors may not be installed."""
+    names = {torch.float32: "F32", torch.int64: "I64"}
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        raw = tensor.detach().cpu().contiguous().numpy().tobytes()
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape),
+                        "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + data)
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = file.read()
+    header.pop("__metadata__", None)
+    return {name: torch.frombuffer(bytearray(data[slice(*entry["data_offsets"])]),
+                                   dtype=torch.float32).reshape(entry["shape"])
+            for name, entry in header.items()}
+
+
+def models(folder, device):
+    """(name, archive, inputs' file, site) of each model, made on each device, in each format."""
+    for name, kind, site in (("lstm", Recurrent, "words"), ("attention", Transformer, "layers.0")):
+        for made_on in dict.fromkeys(("cpu", device)):
+            torch.manual_seed(0)
+            ids = torch.randint(0, 20, (3, 5))
+            net = kind().eval()
+            base = os.path.join(folder, f"{name}-{made_on.replace(':', '-')}")
+            write_safetensors(base + ".safetensors", {"input0": ids, "output": net(ids)})
+            net, ids = net.to(made_on), ids.to(made_on)
+            with torch.no_grad():
+                torch.jit.trace(net, (ids,), check_trace=False).save(base + ".pt")
+            batch = {0: torch.export.Dim("batch", min=1, max=10000)}
+            torch.export.save(torch.export.export(net, (ids,), dynamic_shapes=(batch,)),
+                              base + ".pt2")
+            for ending in (".pt", ".pt2"):
+                yield f"{name} made on {made_on}{ending}", base + ending, base + ".safetensors", site
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    program, device = sys.argv[1:]
+    failures = 0
+
+    def run(*arguments):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(" ".join(arguments[:2]) + ": " + done.stderr.strip())
+        return done.stdout
+
+    def difference_of(name, compare):
+        nonlocal failures
+        try:
+            difference = compare()
+        except Exception as error:
+            print(f"{name}: {error}")
+            failures += 1
+            return
+        bad = not difference <= TOLERANCE
+        failures += bad
+        print(f"{name}: {difference:.1e}{' TOO MUCH' if bad else ''}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, archive, inputs, site in models(folder, device):
+            def checked(where):
+                found = json.loads(run("check", archive, "--inputs", inputs, "--device", where,
+                                       "--json"))
+                return max([found["output_difference"]] +
+                           [row["resume_difference"] for row in found["sites"]])
+
+            def explained(method):
+                scores = []
+                for where in ("cpu", device):
+                    out = os.path.join(folder, "scores.safetensors")
+                    run("attribute", archive, "--inputs", inputs, "--device", where, "--sites", site,
+                        "--method", method, "--target", "1", "--out", out)
+                    scores.append(next(iter(read_safetensors(out).values())))
+                return (scores[0] - scores[1]).abs().max().item() / max(1, scores[0].abs().max())
+
+            for where in dict.fromkeys(("cpu", device)):
+                difference_of(f"{name}, check on {where}", lambda: checked(where))
+            for method in METHODS:
+                difference_of(f"{name}, {method}", lambda: explained(method))
+    sys.exit(failures)
+
+
+if __name__ == "__main__":
+    main()
