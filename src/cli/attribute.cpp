@@ -219,10 +219,11 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
 }
 
 int run_attribute(const ModelOptions& options, const AttributeOptions& attribution) {
-  const auto model = options.load();
   const Safetensors file = load_safetensors(options.inputs);
+  const Inputs inputs = inputs_of(file);
+  const auto model = options.load(static_cast<int64_t>(inputs.size()), attribution.seed);
   const nlohmann::json result =
-      attribute(model, inputs_of(file), file, options.sites_of(*model), attribution);
+      attribute(model, inputs, file, options.explained_sites(*model, inputs), attribution);
   if (options.json) {
     fmt::print("{}\n", result.dump(2));
     return 0;

@@ -137,10 +137,11 @@ void write_comparison(const Comparison& comparison, const std::string& title,
 }
 
 int run_compare(const ModelOptions& options, const CompareOptions& comparison) {
-  const auto model = options.load();
   const Safetensors file = load_safetensors(options.inputs);
+  const Inputs inputs = inputs_of(file);
+  const auto model = options.load(static_cast<int64_t>(inputs.size()), comparison.seed);
   const Comparison result =
-      compare(model, inputs_of(file), file, options.sites_of(*model), comparison);
+      compare(model, inputs, file, options.explained_sites(*model, inputs), comparison);
   write_comparison(result, options.model, comparison);
   fmt::print("{}", options.json ? json_comparison(result) : markdown_comparison(result));
   return 0;

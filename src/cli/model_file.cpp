@@ -2,12 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <cstdio>
 #include <iterator>
+#include <map>
 #include <regex>
 #include <sstream>
 #include <utility>
@@ -48,6 +51,12 @@ void ModelOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--output", output, "Which tensor of a structured output, such as '[0]'");
   command.add_flag("--module-inputs", module_inputs, "Add sites at the inputs of modules");
+  command.add_flag("--allow-chance", allow_chance,
+                   "Run models with operators that draw random numbers or update statistics, as in "
+                   "training. The seed is set for each pass; statistics are never written");
+  command
+      .add_option("--function", function, "Method of a TorchScript model, where it has several")
+      ->capture_default_str();
   command.add_flag("--json", json, "Print JSON");
   command
       .add_option("--device", device,
@@ -58,13 +67,65 @@ void ModelOptions::add_to(CLI::App& command) {
       ->capture_default_str();
 }
 
-std::shared_ptr<const Program> ModelOptions::load() const {
-  return load_program(model, {output, module_inputs, device_named(device)});
+std::shared_ptr<const Program> ModelOptions::load(int64_t given, uint64_t seed) const {
+  ProgramOptions options;
+  options.output = output;
+  options.module_inputs = module_inputs;
+  options.device = device_named(device);
+  options.inputs = true;
+  options.allow_chance = allow_chance;
+  options.seed = seed;
+  options.method = function;
+  options.given = given;
+  return load_program(model, options);
 }
 
 std::vector<std::string> ModelOptions::sites_of(const Program& program) const {
-  if (program.sites().empty()) return {};
-  return program.select(pattern);
+  const std::vector<std::string> names = program.select(pattern);
+  std::vector<std::string> inner;
+  for (const std::string& name : names) {
+    if (!program.site(name).is_input) inner.push_back(name);
+  }
+  return inner.empty() ? names : inner;
+}
+
+namespace {
+
+// Why a state is no site by default; empty where it is one.
+std::string left_out(const Site& site, const Recording& recording, int64_t batch) {
+  if (!recording.has(site.name)) return "not reached on these inputs";
+  const at::Tensor& state = recording.state(site.name);
+  if (!state.is_floating_point() && !state.is_complex()) return "of whole numbers";
+  const auto is_batch = [&](int64_t axis) {
+    return axis < state.dim() && state.size(axis) == batch;
+  };
+  if (site.is_fixed || (!is_batch(0) && !is_batch(1))) return "without a row per example";
+  return "";
+}
+
+}  // namespace
+
+std::vector<std::string> ModelOptions::explained_sites(const Program& program,
+                                                       const Inputs& inputs) const {
+  const std::vector<std::string> names = sites_of(program);
+  if (names.size() == 1 && names[0] == pattern) return names;  // asked for by name
+  const Recording recording = program.record(inputs, names);
+  const at::Tensor& output = recording.output();
+  const int64_t batch = output.dim() > 0 ? output.size(0) : 1;
+  std::vector<std::string> explained;
+  std::map<std::string, std::vector<std::string>> others;
+  for (const std::string& name : names) {
+    const std::string reason = left_out(program.site(name), recording, batch);
+    (reason.empty() ? explained : others[reason]).push_back(name);
+  }
+  for (const auto& [reason, sites] : others) {
+    fmt::print(stderr, "diffmask: left out, {}: {}\n", reason, fmt::join(sites, ", "));
+  }
+  require(!explained.empty(), "--sites",
+          "a pattern of states that can be explained: numbers that are not whole, with a row per "
+          "example",
+          fmt::format("'{}', which has none", pattern));
+  return explained;
 }
 
 std::string dtype_name(at::ScalarType dtype) {

@@ -22,17 +22,22 @@ class App;
 namespace diffmask::cli {
 
 struct ModelOptions {
-  std::string model, inputs, pattern = "**", output, device = "cpu";
-  bool json = false, module_inputs = false;
+  std::string model, inputs, pattern = "**", output, device = "cpu", function = "forward";
+  bool json = false, module_inputs = false, allow_chance = false;
   int64_t threads = 2;
 
   /// Adds the options that every subcommand has: all but --inputs.
   void add_to(CLI::App& command);
 
-  std::shared_ptr<const Program> load() const;
+  /// `given`: the number of input tensors, -1 where it is not known.
+  std::shared_ptr<const Program> load(int64_t given = -1, uint64_t seed = 0) const;
 
-  /// The sites that the pattern chooses; a model may have none at all.
+  /// The sites that the pattern chooses: the model's inputs only where it chooses nothing else.
   std::vector<std::string> sites_of(const Program& model) const;
+
+  /// Those of them that can be explained on these inputs: states of numbers that are not whole,
+  /// with a row per example. What a pattern chooses beside them is left out, and said once.
+  std::vector<std::string> explained_sites(const Program& model, const Inputs& inputs) const;
 };
 
 /// Names of dtypes as numpy has them, where it has them.

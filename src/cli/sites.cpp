@@ -20,16 +20,16 @@ void add_sites(CLI::App& command, ModelOptions& options) {
 }
 
 int list_sites(const ModelOptions& options) {
-  const auto model = options.load();
+  std::optional<Inputs> inputs;
+  if (!options.inputs.empty()) inputs = inputs_of_spec(options.inputs);
+  const auto model = options.load(inputs ? static_cast<int64_t>(inputs->size()) : -1);
   std::optional<Recording> recording;
-  if (!options.inputs.empty()) {
-    recording = model->record(moved(inputs_of_spec(options.inputs), *model));
-  }
+  if (inputs) recording = model->record(moved(*inputs, *model));
   json table = json::array();
   if (!options.json) {
     fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");
   }
-  for (const std::string& name : options.sites_of(*model)) {
+  for (const std::string& name : model->select(options.pattern)) {
     const Site& site = model->site(name);
     json row{{"name", site.name}, {"type", site.type}, {"shape", nullptr}, {"dtype", nullptr}};
     if (recording && recording->has(name)) {

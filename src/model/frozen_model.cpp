@@ -149,12 +149,14 @@ std::vector<std::string> FrozenModel::select_regex(const std::string& expression
 }
 
 std::vector<std::string> FrozenModel::select(const std::string& pattern) const {
-  try {
-    return select_regex(glob_expression(pattern));
-  } catch (const ArgumentError&) {
-    throw ArgumentError("sites", "a pattern that some site matches",
-                        with_nearest(pattern, site_names()));
+  std::vector<std::string> names;
+  for (const Site& site : sites_) {
+    if (site.name == pattern) return {pattern};  // a name may hold a star
+    if (glob_matches(pattern, site.name)) names.push_back(site.name);
   }
+  require(!names.empty(), "sites", "a pattern that some site matches",
+          with_nearest(pattern, site_names()));
+  return names;
 }
 
 void FrozenModel::check_recorded_here(const Recording& recording) const {

@@ -61,7 +61,7 @@ class ExportedLowering {
     }
     graph_.analyse();
     lower();
-    auto finished = builder_.finish(graph_.slot(*scope, output));
+    auto finished = builder_.finish(graph_.slot(*scope, output), options_.inputs);
     finished->check_inputs = input_check(program, inputs);
     return finished;
   }
@@ -91,14 +91,16 @@ class ExportedLowering {
     const json &names = graph.at("inputs"), &specs = signature.at("input_specs");
     require(names.size() == specs.size(), "signature.input_specs",
             fmt::format("one for each of the graph's {} inputs", names.size()), specs.size());
-    const auto stored = [&](const std::string& name, bool constant) {
+    const auto stored = [&](const std::string& name, bool constant, bool is_lifted) {
       const auto& first = constant ? file.constants : file.weights;
       const auto found = first.find(name);
       if (found == first.end()) {
         throw Error(fmt::format("the archive has no tensor '{}', which the program uses", name));
       }
       builder_.weight(name, found->second);
-      return builder_.constant(found->second);
+      const Slot slot = builder_.constant(found->second);
+      if (!is_lifted) builder_.mark_stored(slot, name);
+      return slot;
     };
     for (size_t i = 0; i < specs.size(); ++i) {
       const auto [kind, spec] = only_member(specs[i]);
@@ -123,7 +125,7 @@ class ExportedLowering {
         const bool constant =
             kind == "tensor_constant" || (kind == "buffer" && !spec.at("persistent").get<bool>());
         graph_.values[graph_.declare(scope, to_text(spec.at("arg").at("name")), true)].slot =
-            stored(to_text(spec.at(key)), constant);
+            stored(to_text(spec.at(key)), constant, kind == "tensor_constant");
       } else {
         throw Error(fmt::format("an input of the kind '{}' is not supported", kind));
       }
@@ -221,7 +223,7 @@ class ExportedLowering {
   const ProgramOptions& options_;
   std::set<std::string>& missing_;
   int depth_;
-  ProgramBuilder builder_;
+  ProgramBuilder builder_{options_};
   ExportedGraph graph_;
   ExportedArguments arguments_{builder_, graph_, options_.device};
   ExportedOperators operators_{
@@ -241,6 +243,7 @@ std::shared_ptr<Program> load_exported(const std::string& path, const ProgramOpt
       throw Error(fmt::format("this LibTorch ({}) does not have, or DiffMask does not run: {}",
                               TORCH_VERSION, fmt::join(missing, ", ")));
     }
+    check_effects(*graph, options);
     return std::make_shared<Program>(std::move(graph));
   } catch (const ArgumentError& error) {
     if (error.argument() == "output") throw;

@@ -21,20 +21,71 @@ const json& argument_at(const json& node, size_t i, const char* kind) {
   return node.at("inputs").at(i).at("arg").at(kind);
 }
 
-// The modules that a node is in, outermost first, from "key,path,type;key,path,type;...".
+// Whether a key is the path's: "L__self__parts.0", "L__self___parts_0@1". Then the path holds what
+// separators it may.
+bool belongs(std::string key, std::string path) {
+  const std::string root = "L__self__";
+  if (!key.starts_with(root)) return false;
+  key = key.substr(root.size());
+  if (const size_t call = key.rfind('@'); call != std::string::npos) key = key.substr(0, call);
+  for (std::string* text : {&key, &path}) {
+    for (char& c : *text) {
+      if (c == '.') c = '_';
+    }
+  }
+  return key == path || key == "_" + path;
+}
+
+// A module from "key,path,type", where the path may hold commas; none where it cannot be told.
+std::optional<ExportedGraph::ModuleCall> module_of(const std::string& entry) {
+  const size_t last = entry.rfind(',');
+  if (last == std::string::npos) return {};
+  std::string type = entry.substr(last + 1);
+  type = type.substr(type.rfind('.') + 1);
+  for (size_t at = entry.find(','); at < last; at = entry.find(',', at + 1)) {
+    const std::string key = entry.substr(0, at), path = entry.substr(at + 1, last - at - 1);
+    if (belongs(key, path)) return ExportedGraph::ModuleCall{key, path, type};
+  }
+  return {};
+}
+
+// The modules that a node is in, outermost first, from "key,path,type;key,path,type;...". Names may
+// hold commas and semicolons: an entry ends where its path is its key's.
 std::vector<ExportedGraph::ModuleCall> modules_of(const json& node) {
   std::vector<ExportedGraph::ModuleCall> modules;
   if (!node.contains("metadata") || !node.at("metadata").contains("nn_module_stack")) return {};
-  for (const std::string& entry : split(to_text(node.at("metadata").at("nn_module_stack")), ';')) {
-    const size_t first = entry.find(','), last = entry.rfind(',');
-    if (first == last) return {};
-    const std::string type = entry.substr(last + 1);
-    modules.push_back({entry.substr(0, first), entry.substr(first + 1, last - first - 1),
-                       type.substr(type.rfind('.') + 1)});
+  const auto parts = split(to_text(node.at("metadata").at("nn_module_stack")), ';');
+  std::string entry;
+  for (const std::string& part : parts) {
+    entry += entry.empty() ? part : ";" + part;
+    const auto module = module_of(entry);
+    if (!module) continue;
+    modules.push_back(*module);
+    entry.clear();
+  }
+  if (!entry.empty()) {  // keys of another kind
+    modules.clear();
+    for (const std::string& part : parts) {
+      const size_t first = part.find(','), last = part.rfind(',');
+      if (first == last) return {};
+      const std::string type = part.substr(last + 1);
+      modules.push_back({part.substr(0, first), part.substr(first + 1, last - first - 1),
+                         type.substr(type.rfind('.') + 1)});
+    }
   }
   // What torch's export puts there for steps of its own.
-  if (modules[0].key == "_empty_nn_module_stack_from_metadata_hook") return {};
+  if (modules.empty() || modules[0].key == "_empty_nn_module_stack_from_metadata_hook") return {};
   return modules;
+}
+
+// (device type, dtype or None, whether it is on, ...).
+ExportedGraph::Autocast autocast_of(const json& node) {
+  const json& dtype = node.at("inputs").at(1).at("arg");
+  ExportedGraph::Autocast autocast;
+  autocast.device = c10::Device(to_text(argument_at(node, 0, "as_string"))).type();
+  autocast.is_on = argument_at(node, 2, "as_bool").get<bool>();
+  if (dtype.contains("as_scalar_type")) autocast.dtype = to_dtype(dtype.at("as_scalar_type"));
+  return autocast;
 }
 
 void leaf_names(const json& tree, const std::string& name, int depth,
@@ -86,7 +137,7 @@ int64_t ExportedGraph::slot(const Scope& scope, const std::string& name) const {
 }
 
 void ExportedGraph::add(const json& graph, const std::shared_ptr<Scope>& scope,
-                        std::optional<bool> gradients, int depth) {
+                        const Modes& modes, int depth) {
   require(depth <= kDeepestGraph, "graphs within graphs",
           fmt::format("at most {} deep", kDeepestGraph), depth);
   check_members(graph,
@@ -98,16 +149,19 @@ void ExportedGraph::add(const json& graph, const std::shared_ptr<Scope>& scope,
     const std::string& target = to_text(node.at("target"));
     try {
       if (target == "torch.ops.higher_order.wrap_with_set_grad_enabled") {
-        add_in_place(node, 1, scope, argument_at(node, 0, "as_bool").get<bool>(), depth);
-      } else if (target == "torch.ops.higher_order.wrap_with_autocast" &&
-                 !argument_at(node, 2, "as_bool").get<bool>()) {
-        add_in_place(node, 4, scope, gradients, depth);
+        Modes inner = modes;
+        inner.gradients = argument_at(node, 0, "as_bool").get<bool>();
+        add_in_place(node, 1, scope, inner, depth);
+      } else if (target == "torch.ops.higher_order.wrap_with_autocast") {
+        Modes inner = modes;
+        inner.autocast = autocast_of(node);
+        add_in_place(node, 4, scope, inner, depth);
       } else {
         // What it reads has to be known here, which also rules cycles out.
         for (const json& input : node.at("inputs")) {
           for_each_name(input.at("arg"), [&](const std::string& name) { find(*scope, name); });
         }
-        Node made{&node, scope, gradients, {}};
+        Node made{&node, scope, modes, {}};
         for (const json& output : node.at("outputs")) {
           const bool is_tensor = output.contains("as_tensor") || output.contains("as_tensors");
           for_each_name(output, [&](const std::string& name) {
@@ -125,7 +179,7 @@ void ExportedGraph::add(const json& graph, const std::shared_ptr<Scope>& scope,
 
 // A higher-order operator that runs its graph once: the graph's nodes take its place.
 void ExportedGraph::add_in_place(const json& node, size_t graph_at,
-                                 const std::shared_ptr<Scope>& scope, std::optional<bool> gradients,
+                                 const std::shared_ptr<Scope>& scope, const Modes& modes,
                                  int depth) {
   const json& graph = argument_at(node, graph_at, "as_graph").at("graph");
   auto inner = std::make_shared<Scope>();
@@ -139,7 +193,7 @@ void ExportedGraph::add_in_place(const json& node, size_t graph_at,
                     [&](const std::string& name) { inner->emplace(name, find(*scope, outer)); });
     });
   }
-  add(graph, inner, gradients, depth + 1);
+  add(graph, inner, modes, depth + 1);
   std::vector<size_t> results;
   for (const json& output : graph.at("outputs")) {
     for_each_name(output, [&](const std::string& name) { results.push_back(find(*inner, name)); });

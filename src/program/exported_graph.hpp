@@ -3,6 +3,9 @@
 /// An exported program's graph as its JSON has it: values, nodes in order, calls of modules;
 /// private.
 
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -48,10 +51,23 @@ struct ExportedGraph {
   /// The names that a graph knows, each graph its own: numbers of values.
   using Scope = std::map<std::string, size_t>;
 
+  /// What torch.autocast set for one type of device.
+  struct Autocast {
+    c10::DeviceType device = c10::kCPU;
+    std::optional<at::ScalarType> dtype;  // the device's default where there is none
+    bool is_on = false;
+  };
+
+  /// What the source sets around a node, and does not where it is empty.
+  struct Modes {
+    std::optional<bool> gradients;
+    std::optional<Autocast> autocast;
+  };
+
   struct Node {
     const nlohmann::json* source;
     std::shared_ptr<const Scope> scope;
-    std::optional<bool> gradients;  // set where the source switches them on or off
+    Modes modes;
     std::vector<size_t> outputs;
 
     std::string name() const;
@@ -86,14 +102,14 @@ struct ExportedGraph {
   /// Adds a graph's nodes. Higher-order operators that run their graph once and in place are
   /// replaced by its nodes.
   void add(const nlohmann::json& graph, const std::shared_ptr<Scope>& scope,
-           std::optional<bool> gradients = {}, int depth = 0);
+           const Modes& modes = {}, int depth = 0);
 
   /// Finds each value's last use and the calls of modules; after the last add().
   void analyse();
 
  private:
   void add_in_place(const nlohmann::json& node, size_t graph_at,
-                    const std::shared_ptr<Scope>& scope, std::optional<bool> gradients, int depth);
+                    const std::shared_ptr<Scope>& scope, const Modes& modes, int depth);
 };
 
 /// The names of a program's outputs, by the structure they form: "[0]", "[logits]", "[1][0]"; ""

@@ -1,9 +1,11 @@
 #include "program/exported_operators.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdint>
 #include <map>
@@ -11,6 +13,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/libtorch.hpp"
 #include "program/exported_blocks.hpp"
 #include "program/python_operators.hpp"
 
@@ -35,9 +38,68 @@ bool is_allowed(const std::string& name) {
   return !refused.contains(space) && name != "aten::from_file";
 }
 
-Call with_gradients(const Node& node, Call call) {
-  if (!node.gradients) return call;
-  return [call = std::move(call), enabled = *node.gradients](Stack& stack) {
+// Sets torch.autocast for one type of device while it lives. Its cache of casts is off: it is kept
+// by where tensors lie, and holds replaced states beyond their pass.
+class Autocasting {
+ public:
+  explicit Autocasting(const ExportedGraph::Autocast& wanted)
+      : device_(wanted.device),
+        was_on_(is_on(device_)),
+        was_cached_(at::autocast::is_autocast_cache_enabled()),
+        dtype_(dtype_of(device_)) {
+    set(wanted.is_on, wanted.dtype.value_or(dtype_));
+    at::autocast::set_autocast_cache_enabled(false);
+  }
+  ~Autocasting() {
+    set(was_on_, dtype_);
+    at::autocast::set_autocast_cache_enabled(was_cached_);
+  }
+  Autocasting(const Autocasting&) = delete;
+
+ private:
+#if DIFFMASK_TORCH_AT_LEAST(2, 4)
+  static bool is_on(c10::DeviceType device) { return at::autocast::is_autocast_enabled(device); }
+  static at::ScalarType dtype_of(c10::DeviceType device) {
+    return at::autocast::get_autocast_dtype(device);
+  }
+  void set(bool on, at::ScalarType dtype) const {
+    at::autocast::set_autocast_enabled(device_, on);
+    at::autocast::set_autocast_dtype(device_, dtype);
+  }
+#else
+  static bool is_on(c10::DeviceType device) {
+    return device == c10::kCPU ? at::autocast::is_cpu_enabled() : at::autocast::is_enabled();
+  }
+  static at::ScalarType dtype_of(c10::DeviceType device) {
+    return device == c10::kCPU ? at::autocast::get_autocast_cpu_dtype()
+                               : at::autocast::get_autocast_gpu_dtype();
+  }
+  void set(bool on, at::ScalarType dtype) const {
+    if (device_ == c10::kCPU) {
+      at::autocast::set_cpu_enabled(on);
+      at::autocast::set_autocast_cpu_dtype(dtype);
+    } else {
+      at::autocast::set_enabled(on);
+      at::autocast::set_autocast_gpu_dtype(dtype);
+    }
+  }
+#endif
+
+  c10::DeviceType device_;
+  bool was_on_, was_cached_;
+  at::ScalarType dtype_;
+};
+
+// The call in what its source sets around it.
+Call in_modes(const Node& node, Call call) {
+  if (node.modes.autocast) {
+    call = [call = std::move(call), autocast = *node.modes.autocast](Stack& stack) {
+      const Autocasting casting(autocast);
+      call(stack);
+    };
+  }
+  if (!node.modes.gradients) return call;
+  return [call = std::move(call), enabled = *node.modes.gradients](Stack& stack) {
     const c10::AutoGradMode mode(enabled);
     call(stack);
   };
@@ -89,7 +151,7 @@ void ExportedOperators::size_of(const Node& node, const std::string& name,
                                                  : tensor.storage_offset();
     stack.assign(1, value);
   };
-  give(node, {builder_.compute(name, call, std::move(inputs))});
+  give(node, {builder_.compute(name, call, std::move(inputs), "aten::" + what)});
 }
 
 void ExportedOperators::call_operator(const Node& node, const std::string& step,
@@ -111,10 +173,6 @@ void ExportedOperators::call_operator(const Node& node, const std::string& step,
     }
     require(given.emplace(argument, &input.at("arg")).second, "an argument", "given once",
             argument);
-    const bool trains =
-        (argument == "train" || argument == "training") && input.at("arg").value("as_bool", false);
-    require(!trains, "model", "in evaluation mode (call model.eval() before the export)",
-            fmt::format("training mode, by {}", step));
   }
   std::vector<Slot> inputs;
   for (const c10::Argument& wanted : schema.arguments()) {
@@ -131,12 +189,9 @@ void ExportedOperators::call_operator(const Node& node, const std::string& step,
   Call call = [op = *op](Stack& stack) { op.callBoxed(&stack); };
   // A write without gradients leaves its value's history as it is. So it is made into a copy,
   // which has that history; the functional form would have none.
-  give(node,
-       builder_.add({{step, with_gradients(node, std::move(call)), std::move(inputs), {}, name},
-                     written_inputs(schema),
-                     aliased_inputs(schema),
-                     node.gradients ? Call() : functional_form(schema)},
-                    schema.returns().size()));
+  give(node, builder_.operate({step, in_modes(node, std::move(call)), std::move(inputs), {}, name},
+                              schema, node.modes.gradients ? Call() : functional_form(schema),
+                              schema.returns().size()));
 }
 
 void ExportedOperators::give(const Node& node, const std::vector<Slot>& results) {
@@ -180,6 +235,10 @@ void ExportedOperators::higher_order(const Node& node, const std::string& name,
     }
     sizes.push_back(inputs.size() - before);
   }
+  std::vector<std::string> effects;
+  for (const auto& graph : graphs) {
+    for (std::string& effect : effects_in(*graph)) effects.push_back(std::move(effect));
+  }
   const Call call = block_call(what, std::move(graphs), sizes);
   if (!call) {
     missing_.insert("the higher-order operator " + what);
@@ -187,8 +246,9 @@ void ExportedOperators::higher_order(const Node& node, const std::string& name,
     return;
   }
   const size_t outputs = node.outputs.size();
-  const auto results = builder_.add(
-      {{name, with_gradients(node, call), std::move(inputs), {}, what}, {}, {}, {}}, outputs);
+  Step step{name, in_modes(node, call), std::move(inputs), {}, what};
+  if (!effects.empty()) step.effect = fmt::format("runs {}", fmt::join(effects, ", "));
+  const auto results = builder_.add({std::move(step), {}, {}, {}}, outputs);
   for (size_t i = 0; i < outputs; ++i) graph_.values[node.outputs[i]].slot = results[i];
 }
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,6 +32,27 @@ Marks dependent(const ProgramGraph& graph, const std::vector<Slot>& sources) {
   mark(sources, changed);
   for (const Step& step : graph.steps) {
     if (any(step.inputs, changed)) mark(step.outputs, changed);
+  }
+  return changed;
+}
+
+// Whether an operator reads of its first tensor nothing but its size, dtype and the like.
+bool reads_form_only(const std::string& operation) {
+  static const std::set<std::string> forms = {
+      "aten::size",       "aten::dim",        "aten::numel",     "aten::len",
+      "aten::sym_size",   "aten::sym_numel",  "aten::zeros_like", "aten::ones_like",
+      "aten::empty_like", "aten::full_like",  "aten::new_zeros", "aten::new_ones",
+      "aten::new_empty",  "aten::new_full",   "prim::dtype",     "prim::device",
+      "prim::layout",     "aten::rand_like",  "aten::randn_like"};
+  return forms.contains(operation);
+}
+
+// What depends on what the inputs hold, not on their sizes alone.
+Marks depends_on_inputs(const ProgramGraph& graph) {
+  Marks changed(graph.known.size(), false);
+  mark(graph.inputs, changed);
+  for (const Step& step : graph.steps) {
+    if (any(step.inputs, changed) && !reads_form_only(step.operation)) mark(step.outputs, changed);
   }
   return changed;
 }
@@ -175,9 +198,10 @@ Program::Program(std::shared_ptr<const ProgramGraph> graph) : graph_(std::move(g
   for (size_t i = 0; i < graph_->steps.size(); ++i) {
     for (const Slot slot : graph_->steps[i].outputs) made_by[slot] = static_cast<int64_t>(i);
   }
+  const Marks varies = depends_on_inputs(*graph_);
   for (const auto& site : graph_->sites) {
-    sites_.push_back(
-        {site.name, static_cast<int64_t>(sites_.size()), site.type, made_by[site.slot]});
+    sites_.push_back({site.name, static_cast<int64_t>(sites_.size()), site.type,
+                      made_by[site.slot], site.is_input, !varies[site.slot]});
   }
 }
 
@@ -188,6 +212,8 @@ std::map<std::string, at::Tensor> Program::tensors() const { return graph_->tens
 std::shared_ptr<const Program> Program::program(const Inputs&) const {
   return std::make_shared<Program>(graph_);
 }
+
+std::vector<std::string> Program::chance() const { return effects_in(*graph_); }
 
 int64_t Program::steps() const { return static_cast<int64_t>(graph_->steps.size()); }
 

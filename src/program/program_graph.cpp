@@ -136,6 +136,46 @@ std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
   return slots;
 }
 
+std::string ProgramBuilder::stored(Slot slot) const {
+  const auto found = stored_.find(slot);
+  return found == stored_.end() ? "" : found->second;
+}
+
+std::vector<Slot> ProgramBuilder::operate(Step step, const c10::FunctionSchema& schema,
+                                          Call functional, size_t outputs) {
+  const auto slot_of = [&](size_t i) { return i < step.inputs.size() ? step.inputs[i] : -1; };
+  const Effects effects = effects_of(
+      schema,
+      [&](size_t i) {
+        const Slot slot = slot_of(i);
+        return slot >= 0 && is_constant(slot) ? &value(slot) : nullptr;
+      },
+      [&](size_t i) { return stored(slot_of(i)); });
+  if (effects.is_idle && training_flag(schema) >= 0) {
+    step.inputs[static_cast<size_t>(training_flag(schema))] = constant(false);
+  }
+  contain(step, effects);
+  std::string viewed;
+  if (is_view(schema)) {
+    for (const size_t input : aliased_inputs(schema)) viewed += stored(slot_of(input));
+  }
+  if (effects.draws) functional = {};
+  const auto slots = add({std::move(step), written_inputs(schema), aliased_inputs(schema),
+                          std::move(functional)},
+                         outputs);
+  if (!viewed.empty()) {
+    for (const Slot slot : slots) mark_stored(slot, viewed);
+  }
+  return slots;
+}
+
+void ProgramBuilder::contain(Step& step, const Effects& effects) {
+  step.effect = effects.describe();
+  if (!effects.statistics.empty()) step.call = on_copies(std::move(step.call), effects.statistics);
+  if (!effects.draws) return;
+  step.call = seeded(std::move(step.call), chance_.seed + draws_++, chance_.device);
+}
+
 Slot ProgramBuilder::compute(std::string name, Call call, std::vector<Slot> inputs,
                              std::string operation) {
   return add(
@@ -194,8 +234,19 @@ Slot ProgramBuilder::site(const std::string& name, const std::string& type, Slot
   return marked;
 }
 
-std::unique_ptr<ProgramGraph> ProgramBuilder::finish(Slot output) {
+// A module may bear such a name.
+void ProgramBuilder::add_input_sites() {
+  std::vector<ProgramGraph::SiteSlot> sites;
+  for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+    const std::string name = fmt::format("input{}", i);
+    sites.push_back({numbered(name), "", graph_.inputs[i], /*is_input=*/true});
+  }
+  graph_.sites.insert(graph_.sites.begin(), sites.begin(), sites.end());
+}
+
+std::unique_ptr<ProgramGraph> ProgramBuilder::finish(Slot output, bool input_sites) {
   graph_.output = write_once(std::move(raw_), graph_, output);
+  if (input_sites || graph_.sites.empty()) add_input_sites();
   return std::make_unique<ProgramGraph>(std::move(graph_));
 }
 

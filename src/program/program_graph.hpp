@@ -17,12 +17,11 @@
 #include <vector>
 
 #include "diffmask/program/program.hpp"
+#include "program/modes.hpp"
 
 namespace diffmask {
 
 using Slot = int64_t;
-using Stack = std::vector<c10::IValue>;
-using Call = std::function<void(Stack&)>;  // takes the inputs off the stack, puts the outputs on
 
 // Steps that are no operators.
 constexpr const char *kConstruct = "prim::Construct", *kUnpack = "prim::Unpack", *kSite = "site";
@@ -33,6 +32,7 @@ struct Step {
   std::vector<Slot> inputs, outputs;
   std::string operation = {};  // for rules: "aten::linear", also where the source has "linear_"
   std::string module = {};  // the call of a module that it is part of: "encoder.0", "encoder.0#1"
+  std::string effect = {};  // beside its outputs: "draws random numbers"; see modes.hpp
 
   /// Calls it, naming it in errors; leaves one value an output on the stack.
   void run(Stack& stack) const;
@@ -42,6 +42,7 @@ struct ProgramGraph {
   struct SiteSlot {
     std::string name, type;
     Slot slot;
+    bool is_input = false;
   };
   std::vector<c10::IValue> constants;  // by slot; None where a step or the caller gives the value
   std::vector<bool> known;             // by slot: whether it is a constant
@@ -60,6 +61,12 @@ struct ProgramGraph {
 /// Runs a graph without sites: a block that is one step of another graph.
 c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs);
 
+/// How operators that draw or write statistics are run.
+struct Chance {
+  uint64_t seed = 0;
+  c10::Device device = c10::kCPU;
+};
+
 /// Takes the steps of a program as its source has them, in-place operators and all, and makes the
 /// graph, in which no slot is written twice.
 class ProgramBuilder {
@@ -72,6 +79,9 @@ class ProgramBuilder {
     Call functional;  // the same without writing, for a step with one write; may be empty
   };
 
+  ProgramBuilder() = default;
+  explicit ProgramBuilder(const ProgramOptions& options) : chance_{options.seed, options.device} {}
+
   /// The module that steps added from here on are part of; gives back the one before.
   std::string enter(std::string module);
 
@@ -81,9 +91,19 @@ class ProgramBuilder {
   Slot input(std::string name);
   /// A parameter or buffer: part of what Program::tensors() gives, and so of the fingerprint.
   void weight(const std::string& name, const at::Tensor& tensor);
+  /// The constant holds a parameter or buffer of this name, which no operator is to write into.
+  void mark_stored(Slot slot, std::string name) { stored_[slot] = std::move(name); }
+  /// The name of the parameter or buffer that a value is, or is a view of; empty where it is none.
+  std::string stored(Slot slot) const;
 
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
+  /// The call of an operator: what it writes and what its outputs may be views of is in its schema.
+  /// Where it draws, it does so from a seed of its own; where it updates statistics, on copies.
+  std::vector<Slot> operate(Step step, const c10::FunctionSchema& schema, Call functional,
+                            size_t outputs);
+  /// The same for a step that has these effects: names the effect, makes the call harmless.
+  void contain(Step& step, const Effects& effects);
   /// A step that neither writes nor shares storage.
   Slot compute(std::string name, Call call, std::vector<Slot> inputs, std::string operation = {});
   /// The tuple, list or dictionary (key, value, key, value, ...) of these elements.
@@ -96,15 +116,20 @@ class ProgramBuilder {
   /// `name`, or `name#k` where it is the k-th repetition.
   std::string numbered(const std::string& name);
 
-  std::unique_ptr<ProgramGraph> finish(Slot output);
+  /// The graph, with its inputs as sites where they are asked for or it has no other.
+  std::unique_ptr<ProgramGraph> finish(Slot output, bool input_sites = false);
 
  private:
   Slot fresh();
+  void add_input_sites();
 
   ProgramGraph graph_;
   std::vector<RawStep> raw_;
   std::string module_;
   std::unordered_map<std::string, int64_t> calls_;
+  std::unordered_map<Slot, std::string> stored_;
+  Chance chance_;
+  uint64_t draws_ = 0;  // the number of steps that draw
 };
 
 /// `relu` for `relu_`, where there is one with the same arguments; else empty. What was written

@@ -19,23 +19,45 @@ namespace diffmask {
 
 namespace jit = torch::jit;
 
-std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOptions& options) {
-  for (const auto& item : module.named_modules()) {
-    // One that has no such flag has no two modes.
-    require(!item.value.hasattr("training") || !item.value.is_training(),
-            item.name.empty() ? "model" : item.name, "in evaluation mode (call model.eval())",
-            "training mode");
-  }
-  ProgramBuilder builder;
+namespace {
+
+std::unique_ptr<ProgramGraph> lowered(const jit::Module& module, const ProgramOptions& options,
+                                      bool evaluated) {
   ProgramOptions there = options;  // a module in memory lies where its weights do
-  const auto weight = [&](const std::string& name, const at::Tensor& tensor) {
-    builder.weight(name, tensor);
-    there.device = tensor.device();
-  };
-  for (const auto& item : module.named_parameters()) weight(item.name, item.value);
-  for (const auto& item : module.named_buffers()) weight(item.name, item.value);
-  const Slot output = lower_module(builder, module, there);
-  return std::make_shared<Program>(builder.finish(output));
+  for (const at::Tensor& tensor : module.parameters()) there.device = tensor.device();
+  for (const at::Tensor& tensor : module.buffers()) there.device = tensor.device();
+  ProgramBuilder builder(there);
+  for (const auto& item : module.named_parameters()) builder.weight(item.name, item.value);
+  for (const auto& item : module.named_buffers()) builder.weight(item.name, item.value);
+  const Slot output = lower_module(builder, module, there, evaluated);
+  return builder.finish(output, options.inputs);
+}
+
+// The modules whose flag for training is on. One that has no such flag has no two modes.
+std::vector<std::string> training_modules(const jit::Module& module) {
+  std::vector<std::string> names;
+  for (const auto& item : module.named_modules()) {
+    if (!item.value.hasattr("training") || !item.value.is_training()) continue;
+    names.push_back(item.name.empty() ? "the model itself" : item.name);
+  }
+  return names;
+}
+
+}  // namespace
+
+std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOptions& options) {
+  auto graph = lowered(module, options, /*evaluated=*/false);
+  check_effects(*graph, options);
+  const std::vector<std::string> training = training_modules(module);
+  if (!training.empty() && !options.allow_chance) {
+    const std::string other = first_difference(*graph, *lowered(module, options, true));
+    require(other.empty(), "model",
+            "in evaluation mode (call model.eval() before it is saved, or allow it: "
+            "--allow-chance, ProgramOptions::allow_chance)",
+            fmt::format("training mode, on which {} depends (set in {})", other,
+                        fmt::join(training, ", ")));
+  }
+  return std::make_shared<Program>(std::move(graph));
 }
 
 namespace {

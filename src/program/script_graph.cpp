@@ -16,6 +16,8 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/libtorch.hpp"
+#include "program/script_containers.hpp"
+#include "program/script_inputs.hpp"
 #include "program/script_interpreted.hpp"
 
 namespace diffmask {
@@ -34,24 +36,25 @@ class ScriptLowering {
  public:
   /// Constants move to `device`, if there is one; those of a trace of this process stay.
   ScriptLowering(ProgramBuilder& builder, const ProgramOptions& options,
-                 std::optional<c10::Device> device)
-      : builder_(builder), options_(options), device_(device) {}
+                 std::optional<c10::Device> device, bool evaluated)
+      : builder_(builder),
+        options_(options),
+        device_(device),
+        evaluated_(evaluated),
+        containers_(builder),
+        inputs_(builder, containers_, options.given) {}
 
   Slot operator()(const jit::Module& module) {
-    const jit::Method method = module.get_method("forward");
-    const auto& arguments = method.function().getSchema().arguments();
-    std::vector<Slot> slots = {object(module._ivalue(), "")};
-    for (size_t i = 1; i < arguments.size(); ++i) {
-      const c10::Argument& argument = arguments[i];
-      if (argument.type()->isSubtypeOf(*c10::TensorType::get())) {
-        slots.push_back(builder_.input(argument.name()));
-      } else {
-        require(argument.default_value().has_value(), fmt::format("input '{}'", argument.name()),
-                "a tensor, or to have a default", argument.type()->repr_str());
-        slots.push_back(builder_.constant(*argument.default_value()));
-      }
+    const auto method = module.find_method(options_.method);
+    if (!method) {
+      std::vector<std::string> names;
+      for (const jit::Method& other : module.get_methods()) names.push_back(other.name());
+      throw ArgumentError("method", "one of the model's", with_nearest(options_.method, names));
     }
-    const Slot result = run(*jit::toGraphFunction(method.function()).graph(), slots);
+    jit::Graph& graph = *jit::toGraphFunction(method->function()).graph();
+    std::vector<Slot> slots = {object(module._ivalue(), "")};
+    for (const Slot slot : inputs_(method->function().getSchema(), graph)) slots.push_back(slot);
+    const Slot result = run(graph, slots);
     if (!missing_.empty()) {
       throw Error(fmt::format("this LibTorch ({}) has no operator {}", TORCH_VERSION,
                               fmt::join(missing_, ", ")));
@@ -104,6 +107,15 @@ class ScriptLowering {
       if (node.output()->type()->kind() == c10::TypeKind::FunctionType) return;
       const auto value = jit::toIValue(node.output());
       env[node.output()] = builder_.constant(moved(value ? *value : c10::IValue(), device_));
+    } else if (device_ && (is_named(kind, "aten::device") || is_named(kind, "aten::cuda"))) {
+      to_device(node, env);
+    } else if (kind == prim::fork) {
+      // What runs side by side gives what it gives one after another.
+      std::vector<Slot> arguments;
+      for (const jit::Value* input : node.inputs()) arguments.push_back(env.at(input));
+      env[node.output()] = run(*node.g(c10::attr::Subgraph), arguments);
+    } else if (is_named(kind, "aten::wait")) {
+      env[node.output()] = env.at(node.input());
     } else if (kind == prim::GetAttr && is_object(env.at(node.input()))) {
       env[node.output()] = attribute(env.at(node.input()), node.s(c10::attr::name));
     } else if (kind == prim::SetAttr && is_object(env.at(node.input(0)))) {
@@ -139,6 +151,23 @@ class ScriptLowering {
     }
   }
 
+  static bool is_named(c10::Symbol kind, const char* name) {
+    return kind == c10::Symbol::fromQualString(name);
+  }
+
+  // A device that the source names is where the model is now.
+  void to_device(const jit::Node& node, Env& env) {
+    if (is_named(node.kind(), "aten::device")) {
+      env[node.output()] = builder_.constant(*device_);
+      return;
+    }
+    const Call move = [device = *device_](Stack& stack) {
+      stack.assign(1, stack.at(0).toTensor().to(device));
+    };
+    env[node.output()] = builder_.add(
+        {{"aten::to", move, {env.at(node.input(0))}, {}, "aten::to"}, {}, {0}, {}}, 1)[0];
+  }
+
   bool is_known(Slot slot) const { return builder_.is_constant(slot); }
   bool is_object(Slot slot) const { return is_known(slot) && builder_.value(slot).isObject(); }
 
@@ -148,9 +177,11 @@ class ScriptLowering {
       return set->second;
     }
     const std::string path = paths_[owner].empty() ? name : paths_[owner] + "." + name;
-    const c10::IValue value = object->getAttr(name);
+    const c10::IValue value =
+        evaluated_ && name == "training" ? c10::IValue(false) : object->getAttr(name);
     const bool is_tensor = value.isTensor() && value.toTensor().defined();
     const Slot slot = this->object(is_tensor ? value.toTensor().detach() : value, path);
+    if (is_tensor) builder_.mark_stored(slot, path);
     if (!value.isObject()) attributes_[{object.get(), name}] = slot;
     return slot;
   }
@@ -197,7 +228,7 @@ class ScriptLowering {
       marked.push_back(leaf.is_key ? leaf.slot
                                    : sites(name + leaf.name, type, leaf.slot, leaf.type));
     }
-    return construct(of, marked);
+    return containers_.construct(of, marked);
   }
 
   struct Leaf {
@@ -209,51 +240,47 @@ class ScriptLowering {
 
   std::vector<Leaf> leaves_of(Slot value, const c10::Type& type) {
     std::vector<Leaf> leaves;
-    const auto made = constructed_.find(value);
-    if (type.kind() == c10::TypeKind::TupleType) {
-      const auto types = type.containedTypes();
-      const auto slots =
-          made != constructed_.end() ? made->second : builder_.unpack(value, types.size());
-      for (size_t i = 0; i < types.size(); ++i) {
-        leaves.push_back({fmt::format("[{}]", i), slots[i], types[i]});
-      }
-    } else if (made == constructed_.end()) {
-    } else if (type.kind() == c10::TypeKind::ListType) {
-      for (size_t i = 0; i < made->second.size(); ++i) {
-        leaves.push_back({fmt::format("[{}]", i), made->second[i], type.containedType(0)});
-      }
-    } else if (type.kind() == c10::TypeKind::DictType) {
-      for (size_t i = 0; i + 1 < made->second.size(); i += 2) {
-        const Slot key = made->second[i];
-        if (!is_known(key)) return {};
-        const c10::IValue& text = builder_.value(key);
-        const std::string shown =
-            text.isString() ? text.toStringRef() : fmt::format("{}", text.toInt());
-        leaves.push_back({"", key, type.containedType(0), /*is_key=*/true});
-        leaves.push_back({"[" + shown + "]", made->second[i + 1], type.containedType(1)});
+    const std::vector<Slot>* known = containers_.elements(value);
+    if (!known && type.kind() != c10::TypeKind::TupleType) return {};
+    const std::vector<Slot> slots =
+        known ? *known : builder_.unpack(value, type.containedTypes().size());
+    const bool is_dictionary = type.kind() == c10::TypeKind::DictType;
+    for (size_t i = 0; i < slots.size(); ++i) {
+      if (!is_dictionary) {
+        const bool is_list = type.kind() == c10::TypeKind::ListType;
+        leaves.push_back({fmt::format("[{}]", i), slots[i], type.containedType(is_list ? 0 : i)});
+      } else if (i % 2 == 0) {
+        if (!is_known(slots[i])) return {};
+        leaves.push_back({"", slots[i], type.containedType(0), /*is_key=*/true});
+      } else {
+        leaves.push_back({key_of(slots[i - 1]), slots[i], type.containedType(1)});
       }
     }
     return leaves;
   }
 
-  Slot construct(const c10::TypePtr& type, const std::vector<Slot>& elements) {
-    const Slot slot = builder_.construct(type, elements);
-    constructed_[slot] = elements;
-    return slot;
+  // "[logits]", "[0]".
+  std::string key_of(Slot key) const {
+    const c10::IValue& value = builder_.value(key);
+    return value.isString() ? "[" + value.toStringRef() + "]" : fmt::format("[{}]", value.toInt());
   }
 
   void operate(jit::Node& node, Env& env) {
     std::vector<Slot> inputs;
     for (const jit::Value* input : node.inputs()) inputs.push_back(env.at(input));
     if (fold(node, inputs, env)) return;
-    const c10::FunctionSchema& schema = node.schema();
-    const Call call = [operation = node.getOperation()](Stack& stack) mutable { operation(stack); };
-    const auto slots = builder_.add({{step_name(node), call, std::move(inputs), {}, schema.name()},
-                                     written_inputs(schema),
-                                     aliased_inputs(schema),
-                                     functional_form(schema)},
-                                    node.outputs().size());
-    for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
+    auto slots = containers_.operate(node, inputs);
+    if (!slots) {
+      for (Slot& slot : inputs) slot = containers_.current(slot);
+      const c10::FunctionSchema& schema = node.schema();
+      for (const size_t input : written_inputs(schema)) containers_.forget(inputs.at(input));
+      const Call call = [operation = node.getOperation()](Stack& stack) mutable {
+        operation(stack);
+      };
+      slots = builder_.operate({step_name(node), call, std::move(inputs), {}, schema.name()},
+                               schema, functional_form(schema), node.outputs().size());
+    }
+    for (size_t i = 0; i < node.outputs().size(); ++i) env[node.outputs()[i]] = slots->at(i);
   }
 
   // Computes what is known beforehand: numbers, texts and comparisons with None of constants, so
@@ -263,7 +290,10 @@ class ScriptLowering {
     if (name == "aten::__is__" || name == "aten::__isnot__") {
       // A tensor is never None, whatever it holds.
       const bool none[] = {is_none(inputs[0]), is_none(inputs[1])};
-      const bool tensor[] = {is_tensor(*node.input(0)->type()), is_tensor(*node.input(1)->type())};
+      const auto is_there = [&](size_t i) {
+        return is_tensor(*node.input(i)->type()) || inputs_.is_given(inputs[i]);
+      };
+      const bool tensor[] = {is_there(0), is_there(1)};
       if ((none[0] && tensor[1] && !is_known(inputs[1])) ||
           (none[1] && tensor[0] && !is_known(inputs[0]))) {
         env[node.output()] = builder_.constant(name == "aten::__isnot__");
@@ -305,13 +335,21 @@ class ScriptLowering {
         kind == prim::DictConstruct) {
       std::vector<Slot> elements;
       for (const jit::Value* input : node.inputs()) elements.push_back(env.at(input));
-      env[node.output()] = construct(node.output()->type(), elements);
+      env[node.output()] = containers_.construct(node.output()->type(), elements);
     } else if (kind == prim::TupleUnpack || kind == prim::ListUnpack) {
-      const auto slots = builder_.unpack(env.at(node.input()), node.outputs().size());
+      const Slot packed = env.at(node.input());
+      const std::vector<Slot>* known = containers_.elements(packed);
+      const size_t count = node.outputs().size();
+      const auto slots = known && known->size() == count
+                             ? *known
+                             : builder_.unpack(containers_.current(packed), count);
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {
-      const auto slots =
-          builder_.add(interpreted(node, env, step_name(node), device_), node.outputs().size());
+      ProgramBuilder::RawStep step = interpreted(
+          node, env, step_name(node),
+          {builder_, device_, evaluated_, [this](Slot slot) { return containers_.current(slot); }});
+      for (const size_t input : step.writes) containers_.forget(step.step.inputs[input]);
+      const auto slots = builder_.add(std::move(step), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     }
   }
@@ -320,22 +358,21 @@ class ScriptLowering {
   Slot chosen_output(Slot result) {
     const std::string& wanted = options_.output;
     const auto descend = [&](const auto& self, Slot slot, const std::string& name) -> bool {
-      const auto made = constructed_.find(slot);
-      if (made == constructed_.end()) {
+      const std::vector<Slot>* elements = containers_.elements(slot);
+      if (!elements) {
         tensors_.emplace_back(name, slot);
         return wanted.empty() || name == wanted;
       }
-      const bool dictionary = made->second.size() >= 2 && is_known(made->second[0]) &&
-                              builder_.value(made->second[0]).isString();
-      for (size_t i = dictionary ? 1 : 0; i < made->second.size(); i += dictionary ? 2 : 1) {
-        const std::string leaf = dictionary
-                                     ? "[" + builder_.value(made->second[i - 1]).toStringRef() + "]"
-                                     : fmt::format("[{}]", i);
-        if (self(self, made->second[i], name + leaf)) return true;
+      const bool is_dictionary = elements->size() >= 2 && is_known(elements->at(0)) &&
+                                 builder_.value(elements->at(0)).isString();
+      for (size_t i = is_dictionary ? 1 : 0; i < elements->size(); i += is_dictionary ? 2 : 1) {
+        const std::string leaf =
+            is_dictionary ? key_of(elements->at(i - 1)) : fmt::format("[{}]", i);
+        if (self(self, elements->at(i), name + leaf)) return true;
       }
       return false;
     };
-    if (descend(descend, result, "")) return tensors_.back().second;
+    if (descend(descend, result, "")) return containers_.current(tensors_.back().second);
     std::vector<std::string> names;
     for (const auto& [name, slot] : tensors_) names.push_back(name);
     throw ArgumentError("output", "one of the model's", with_nearest(wanted, names));
@@ -344,9 +381,11 @@ class ScriptLowering {
   ProgramBuilder& builder_;
   const ProgramOptions& options_;
   const std::optional<c10::Device> device_;
+  bool evaluated_;      // whether flags for training are taken as off
+  ScriptContainers containers_;
+  ScriptInputs inputs_;
   std::unordered_map<Slot, std::string> paths_;  // of the object in a slot
   std::map<std::pair<const c10::ivalue::Object*, std::string>, Slot> attributes_;
-  std::unordered_map<Slot, std::vector<Slot>> constructed_;  // what containers were made of
   std::vector<std::pair<std::string, Slot>> tensors_;        // of the result
   std::set<std::string> missing_;
 };
@@ -355,12 +394,12 @@ class ScriptLowering {
 
 Slot lower_graph(ProgramBuilder& builder, jit::Graph& graph, const std::vector<Slot>& inputs) {
   const ProgramOptions options;
-  return ScriptLowering(builder, options, {}).trace(graph, inputs);
+  return ScriptLowering(builder, options, {}, /*evaluated=*/false).trace(graph, inputs);
 }
 
-Slot lower_module(ProgramBuilder& builder, const jit::Module& module,
-                  const ProgramOptions& options) {
-  return ScriptLowering(builder, options, options.device)(module);
+Slot lower_module(ProgramBuilder& builder, const jit::Module& module, const ProgramOptions& options,
+                  bool evaluated) {
+  return ScriptLowering(builder, options, options.device, evaluated)(module);
 }
 
 }  // namespace diffmask

@@ -21,10 +21,10 @@ inline c10::Symbol traced_site() { return c10::Symbol::fromQualString("diffmask:
 Slot lower_graph(ProgramBuilder& builder, torch::jit::Graph& graph,
                  const std::vector<Slot>& inputs);
 
-/// Adds a module's forward, inlined call by call, and gives the slot of the output that the options
-/// name. ArgumentError for an input or output that is not supported; Error where this LibTorch
-/// lacks operators.
+/// Adds a module's method, inlined call by call, and gives the slot of the output that the options
+/// name. `evaluated`: flags for training are taken as off. ArgumentError for a method, an input or
+/// an output that is not there or not supported; Error where this LibTorch lacks operators.
 Slot lower_module(ProgramBuilder& builder, const torch::jit::Module& module,
-                  const ProgramOptions& options);
+                  const ProgramOptions& options, bool evaluated);
 
 }  // namespace diffmask

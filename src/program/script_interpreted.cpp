@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -90,7 +91,8 @@ class WriteFinder {
 };
 
 // The node in a graph of its own, whose inputs are what it reads from outside. Gives their slots.
-std::vector<Slot> copy_into(jit::Graph& graph, jit::Node& node, const ScriptSlots& slots) {
+std::vector<Slot> copy_into(jit::Graph& graph, jit::Node& node, const ScriptSlots& slots,
+                            const std::function<Slot(Slot)>& current) {
   std::vector<jit::Value*> outside(node.inputs().begin(), node.inputs().end());
   std::set<const jit::Value*> inside;
   for (jit::Block* block : node.blocks()) captured(*block, inside, outside);
@@ -104,7 +106,7 @@ std::vector<Slot> copy_into(jit::Graph& graph, jit::Node& node, const ScriptSlot
       continue;
     }
     copies[value] = graph.addInput()->copyMetadata(value);
-    inputs.push_back(slots.at(value));
+    inputs.push_back(current(slots.at(value)));
   }
   jit::Node* clone = graph.insertNode(
       graph.createClone(&node, [&](jit::Value* value) { return copies.at(value); }));
@@ -112,19 +114,132 @@ std::vector<Slot> copy_into(jit::Graph& graph, jit::Node& node, const ScriptSlot
   return inputs;
 }
 
-// `moved` for each constant in a block, and for each device that it makes of a text.
-void move_constants(jit::Block& block, c10::Device device) {
-  for (jit::Node* node : block.nodes()) {
-    for (jit::Block* inner : node->blocks()) move_constants(*inner, device);
-    if (node->outputs().size() != 1) continue;
-    jit::Value& output = *node->output();
-    auto value = jit::toIValue(&output);
-    if (node->kind() == c10::Symbol::fromQualString("aten::device")) value = c10::IValue(device);
-    if (!value || (!value->isDevice() && !value->isTensor())) continue;
-    const jit::WithInsertPoint before(node);
-    output.replaceAllUsesWith(block.owningGraph()->insertConstant(moved(*value, device)));
+// Runs in place what a block forks, and moves constants, and devices that it makes of a text.
+void settle(jit::Block& block, std::optional<c10::Device> device) {
+  for (auto it = block.nodes().begin(); it != block.nodes().end();) {
+    jit::Node* node = *it++;
+    for (jit::Block* inner : node->blocks()) settle(*inner, device);
+    const jit::WithInsertPoint here(node);
+    jit::Graph& graph = *node->owningGraph();
+    jit::Value* instead = nullptr;
+    if (node->kind() == c10::prim::fork) {
+      const std::shared_ptr<jit::Graph> forked = node->g(c10::attr::Subgraph)->copy();
+      jit::Inline(*forked);
+      settle(*forked->block(), device);
+      instead = jit::insertGraph(graph, *forked, node->inputs()).at(0);
+    } else if (node->kind() == c10::Symbol::fromQualString("aten::wait")) {
+      instead = node->input();
+    } else if (device && node->kind() == c10::Symbol::fromQualString("aten::device")) {
+      instead = graph.insertConstant(*device);
+    } else if (device && node->kind() == c10::prim::Constant) {
+      const auto value = jit::toIValue(node->output());
+      if (!value || (!value->isDevice() && !value->isTensor())) continue;
+      instead = graph.insertConstant(moved(*value, device));
+    }
+    if (!instead) continue;
+    node->output()->replaceAllUsesWith(instead);
+    node->destroy();
   }
 }
+
+// What the operators of a step do beside giving outputs, and the flags for training that it reads.
+class EffectFinder {
+ public:
+  EffectFinder(const jit::Graph& graph, const std::vector<Slot>& inputs,
+               const ScriptSurroundings& surroundings)
+      : surroundings_(surroundings) {
+    for (size_t i = 0; i < inputs.size(); ++i) slots_[graph.inputs()[i]] = inputs[i];
+    visit(*graph.block());
+  }
+
+  const Effects& effects() const { return effects_; }
+  bool reads_training() const { return reads_training_; }
+
+ private:
+  void visit(const jit::Block& block) {
+    for (const jit::Node* node : block.nodes()) {
+      if (node->kind() == c10::prim::If) {
+        const auto condition = known(node->input());
+        for (size_t taken = 0; taken < 2; ++taken) {
+          if (condition && condition->isBool() && condition->toBool() != (taken == 0)) continue;
+          visit(*node->blocks().at(taken));
+        }
+        continue;
+      }
+      if (const c10::FunctionSchema* schema = node->maybeSchema()) add(*node, *schema);
+      if (node->kind() == c10::prim::GetAttr && node->s(c10::attr::name) == "training") {
+        const auto flag = known(node->output());
+        reads_training_ |= flag && flag->isBool() && flag->toBool();
+      }
+      for (const jit::Block* inner : node->blocks()) visit(*inner);
+    }
+  }
+
+  void add(const jit::Node& node, const c10::FunctionSchema& schema) {
+    std::vector<std::optional<c10::IValue>> values;
+    for (const jit::Value* input : node.inputs()) values.push_back(known(input));
+    const Effects found = effects_of(
+        schema, [&](size_t i) { return i < values.size() && values[i] ? &*values[i] : nullptr; },
+        [&](size_t i) { return i < node.inputs().size() ? stored(node.input(i)) : ""; });
+    if (found.describe().empty()) return;
+    effects_.draws |= found.draws;
+    effects_.written.insert(effects_.written.end(), found.written.begin(), found.written.end());
+    // Whatever tensor of a module it updates, the step works on copies of the modules.
+    if (found.statistics.empty()) return;
+    effects_.statistics.clear();
+    for (size_t i = 0; i < node.owningGraph()->inputs().size(); ++i) {
+      const Slot slot = slots_.at(node.owningGraph()->inputs()[i]);
+      const ProgramBuilder& builder = surroundings_.builder;
+      const bool is_module = builder.is_constant(slot) && builder.value(slot).isObject();
+      if (is_module || !builder.stored(slot).empty()) effects_.statistics.push_back(i);
+    }
+  }
+
+  // The value of what does not depend on the pass.
+  std::optional<c10::IValue> known(const jit::Value* value) const {
+    const auto slot = slots_.find(value);
+    if (slot != slots_.end()) {
+      if (!surroundings_.builder.is_constant(slot->second)) return {};
+      return surroundings_.builder.value(slot->second);
+    }
+    const jit::Node* node = value->node();
+    if (node->kind() == c10::prim::Constant) {
+      const auto constant = jit::toIValue(value);
+      return constant ? *constant : c10::IValue();
+    }
+    if (node->kind() == c10::prim::GetAttr) {
+      const auto owner = known(node->input());
+      if (!owner || !owner->isObject()) return {};
+      const std::string& name = node->s(c10::attr::name);
+      if (name == "training" && surroundings_.evaluated) return c10::IValue(false);
+      return owner->toObject()->getAttr(name);
+    }
+    if (node->kind() == c10::prim::If) {
+      const auto condition = known(node->input());
+      if (!condition || !condition->isBool()) return {};
+      return known(node->blocks().at(condition->toBool() ? 0 : 1)->outputs().at(value->offset()));
+    }
+    return {};
+  }
+
+  // The parameter or buffer that a value is, or is a view of.
+  std::string stored(const jit::Value* value) const {
+    const auto slot = slots_.find(value);
+    if (slot != slots_.end()) return surroundings_.builder.stored(slot->second);
+    const jit::Node& node = *value->node();
+    if (node.kind() == c10::prim::GetAttr && value->type()->kind() == c10::TypeKind::TensorType) {
+      return node.s(c10::attr::name);
+    }
+    const c10::FunctionSchema* schema = node.maybeSchema();
+    if (!schema || !is_view(*schema)) return "";
+    return stored(node.input(aliased_inputs(*schema).at(0)));
+  }
+
+  const ScriptSurroundings& surroundings_;
+  std::unordered_map<const jit::Value*, Slot> slots_;
+  Effects effects_;
+  bool reads_training_ = false;
+};
 
 }  // namespace
 
@@ -136,20 +251,20 @@ c10::IValue moved(c10::IValue constant, std::optional<c10::Device> device) {
 }
 
 ProgramBuilder::RawStep interpreted(jit::Node& node, const ScriptSlots& slots,
-                                    const std::string& name, std::optional<c10::Device> device) {
+                                    const std::string& name,
+                                    const ScriptSurroundings& surroundings) {
   const auto graph = std::make_shared<jit::Graph>();
-  std::vector<Slot> inputs = copy_into(*graph, node, slots);
+  std::vector<Slot> inputs = copy_into(*graph, node, slots, surroundings.current);
   jit::Inline(*graph);
-  if (device) move_constants(*graph->block(), *device);
-  ProgramBuilder::RawStep raw{
-      {name,
-       [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },
-       std::move(inputs),
-       {},
-       node.kind().toQualString()},
-      WriteFinder()(*graph),
-      {},
-      {}};
+  settle(*graph->block(), surroundings.device);
+  const EffectFinder finder(*graph, inputs, surroundings);
+  Step step{finder.reads_training() ? name + " in training mode" : name,
+            [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },
+            std::move(inputs),
+            {},
+            node.kind().toQualString()};
+  surroundings.builder.contain(step, finder.effects());
+  ProgramBuilder::RawStep raw{std::move(step), WriteFinder()(*graph), {}, {}};
   if (!raw.writes.empty()) return raw;
   for (size_t i = 0; i < raw.step.inputs.size(); ++i) raw.aliases.push_back(i);
   return raw;

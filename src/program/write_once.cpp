@@ -11,24 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "program/tape.hpp"
+#include "program/modes.hpp"
 
 namespace diffmask {
 namespace {
 
 using RawStep = ProgramBuilder::RawStep;
-
-// Not deepcopy() where there are tensors: in LibTorch 1.13 it takes two pieces of one storage for
-// the same.
-c10::IValue copy(const c10::IValue& value) {
-  if (!value.isTensor() && !value.isTuple() && !value.isList()) return value.deepcopy();
-  std::unordered_map<const c10::TensorImpl*, at::Tensor> copies;
-  return map_tensors(value, [&](const at::Tensor& tensor) {
-    at::Tensor& copied = copies[tensor.unsafeGetTensorImpl()];
-    if (!copied.defined() && tensor.defined()) copied = tensor.clone();
-    return copied;
-  });
-}
 
 // Several steps that run as one. Their values have places of their own: first the inputs, of which
 // the first few are copied, then what each step gives.
@@ -62,7 +50,7 @@ class Bundle {
     return [parts = parts_, results = results_, copied = copied_, count = count_](Stack& stack) {
       Stack values = std::move(stack);
       values.resize(count);
-      for (size_t place = 0; place < copied; ++place) values[place] = copy(values[place]);
+      for (size_t place = 0; place < copied; ++place) values[place] = copy_of(values[place]);
       for (const Part& part : parts) {
         stack.clear();
         for (const size_t input : part.inputs) stack.push_back(values[input]);
@@ -179,7 +167,7 @@ class Functionaliser {
 
   void emit(const Step& source, Call call, std::vector<Slot> inputs, std::vector<Slot> outputs) {
     graph_.steps.push_back({source.name, std::move(call), std::move(inputs), std::move(outputs),
-                            source.operation, source.module});
+                            source.operation, source.module, source.effect});
   }
 
   Slot fresh(Slot of) {

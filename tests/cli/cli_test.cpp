@@ -73,7 +73,7 @@ TEST_F(CliTest, ChecksThatResumingGivesTheModelsOutput) {
     EXPECT_GT(site["resume_seconds"], 0.0);
   }
   // An expected output in the file comes first.
-  ASSERT_EQ(run("check " + model_ + " --json --inputs " + folder_ / "wrong.safetensors"), 0);
+  ASSERT_EQ(run("check " + model_ + " --json --inputs " + folder_ / "wrong.safetensors"), 1);
   EXPECT_GT(nlohmann::json::parse(out_)["output_difference"], 0.0);
 }
 

@@ -8,33 +8,11 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "tests/bad_input.hpp"
+#include "tests/program/script_modules.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace diffmask {
 namespace {
-
-// Modules written in TorchScript's own language, so that no Python is needed to make them.
-torch::jit::Module module(
-    const std::string& name, const std::string& forward,
-    const std::vector<std::pair<std::string, torch::jit::Module>>& children = {},
-    const std::vector<std::pair<std::string, at::Tensor>>& parameters = {}) {
-  torch::jit::Module result(name);
-  for (const auto& [child, value] : children) result.register_module(child, value);
-  for (const auto& [parameter, value] : parameters) {
-    result.register_parameter(parameter, value.clone().requires_grad_(true), /*is_buffer=*/false);
-  }
-  result.register_attribute("training", c10::BoolType::get(), false);
-  result.define(forward);
-  return result;
-}
-
-torch::jit::Module linear(int64_t in, int64_t out, uint64_t seed) {
-  const auto generator = make_generator(seed);
-  return module("Linear",
-                "def forward(self, x):\n  return torch.matmul(x, self.w) + self.b\n"
-                "def forward1(self, x):\n  return torch.matmul(x, self.w) + self.b\n",
-                {}, {{"w", at::randn({in, out}, generator)}, {"b", at::randn({out}, generator)}});
-}
 
 torch::jit::Module relu() {
   return module("ReLU", "def forward(self, x):\n  return torch.relu_(x)\n");
@@ -334,9 +312,11 @@ TEST(ScriptTest, LoadsArchives) {
 TEST(ScriptTest, RefusesBadInput) {
   const TemporaryFolder folder;
   const auto model = script_model(cases()[0].module);
-  auto training = cases()[0].module;
-  training.train();
-  const auto number = module("Net", "def forward(self, x, n: int):\n  return x + n\n");
+  // A branch that no operator shows to be one of training.
+  const std::string branch = "def forward(self, x):\n  return x * 2 if self.training else x\n";
+  auto training = module("Net", branch);
+  training.setattr("training", true);
+  const auto text = module("Net", "def forward(self, x, n: str):\n  return x + len(n)\n");
   write_file(folder / "text.pt", "no archive");
   cases()[0].module.save(folder / "cut.pt");
   try {
@@ -348,9 +328,11 @@ TEST(ScriptTest, RefusesBadInput) {
   const std::string bytes = read_file(folder / "cut.pt");
   write_file(folder / "cut.pt", bytes.substr(0, bytes.size() / 2));
   expect_refused({
-      {"training mode", [&] { script_model(training); }, "in evaluation mode"},
-      {"an input that is no tensor", [&] { script_model(number); },
-       "input 'n' has to be a tensor, or to have a default, but got int"},
+      {"training mode", [&] { script_model(training); },
+       "training mode, on which aten::mul in the model itself depends (set in the model itself)"},
+      {"an input that is a text", [&] { script_model(text); }, "or to have a default, but got str"},
+      {"method", [&] { script_model(text, {.method = "forwards"}); },
+       "method has to be one of the model's, but got 'forwards' (nearest: forward"},
       {"two inputs",
        [&] {
          model->record({example(), example()});

@@ -24,6 +24,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "diffmask/model/frozen_model.hpp"
 
@@ -36,6 +37,19 @@ struct ProgramOptions {
   std::string output = {};
   bool module_inputs = false;      ///< the tensor inputs of modules are sites too: "encoder:input"
   c10::Device device = c10::kCPU;  ///< where the weights of a model from a file are put
+  /// The model's tensor inputs are sites too: "input0", "input1", ... In a model that has no other
+  /// sites they always are.
+  bool inputs = false;
+  /// Runs operators that draw random numbers, or that update statistics, as they do in training.
+  /// Each draws from a seed of its own, set for each pass, so that passes repeat; statistics are
+  /// updated on copies. By default a model with such operators is refused, and they are named.
+  bool allow_chance = false;
+  uint64_t seed = 0;  ///< of what is drawn where allow_chance is set
+  /// TorchScript: the method to explain.
+  std::string method = "forward";
+  /// TorchScript: the number of tensors that will be given. Optional inputs and those with defaults
+  /// are filled in order, a list takes what is left. -1: those that the method does not run without.
+  int64_t given = -1;
 };
 
 class Program : public FrozenModel {
@@ -50,6 +64,10 @@ class Program : public FrozenModel {
 
   /// The number of operator calls.
   int64_t steps() const;
+
+  /// The steps that draw random numbers or update statistics, "aten::dropout at encoder, which draws
+  /// random numbers"; only where ProgramOptions::allow_chance is set are there any.
+  std::vector<std::string> chance() const;
 
   /// What it is made of; its header is private.
   const ProgramGraph& graph() const { return *graph_; }
