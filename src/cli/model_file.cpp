@@ -7,8 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
-#include <filesystem>
 #include <cstdio>
+#include <filesystem>
 #include <iterator>
 #include <map>
 #include <regex>
@@ -54,8 +54,7 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_flag("--allow-chance", allow_chance,
                    "Run models with operators that draw random numbers or update statistics, as in "
                    "training. The seed is set for each pass; statistics are never written");
-  command
-      .add_option("--function", function, "Method of a TorchScript model, where it has several")
+  command.add_option("--function", function, "Method of a TorchScript model, where it has several")
       ->capture_default_str();
   command.add_flag("--json", json, "Print JSON");
   command

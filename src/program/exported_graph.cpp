@@ -136,8 +136,8 @@ int64_t ExportedGraph::slot(const Scope& scope, const std::string& name) const {
   return slot;
 }
 
-void ExportedGraph::add(const json& graph, const std::shared_ptr<Scope>& scope,
-                        const Modes& modes, int depth) {
+void ExportedGraph::add(const json& graph, const std::shared_ptr<Scope>& scope, const Modes& modes,
+                        int depth) {
   require(depth <= kDeepestGraph, "graphs within graphs",
           fmt::format("at most {} deep", kDeepestGraph), depth);
   check_members(graph,

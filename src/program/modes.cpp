@@ -109,9 +109,9 @@ Effects effects_of(const c10::FunctionSchema& schema, const Known& known, const 
 
 bool is_view(const c10::FunctionSchema& schema) {
   static const std::set<std::string> may_copy = {
-      "aten::to",      "aten::contiguous", "aten::reshape", "aten::reshape_as", "aten::flatten",
-      "aten::ravel",   "aten::cpu",        "aten::cuda",    "aten::type_as",    "aten::conj",
-      "aten::resolve_conj"};
+      "aten::to",      "aten::contiguous", "aten::reshape",     "aten::reshape_as",
+      "aten::flatten", "aten::ravel",      "aten::cpu",         "aten::cuda",
+      "aten::type_as", "aten::conj",       "aten::resolve_conj"};
   return !aliased_inputs(schema).empty() && !may_copy.contains(schema.name());
 }
 

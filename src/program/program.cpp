@@ -39,11 +39,11 @@ Marks dependent(const ProgramGraph& graph, const std::vector<Slot>& sources) {
 // Whether an operator reads of its first tensor nothing but its size, dtype and the like.
 bool reads_form_only(const std::string& operation) {
   static const std::set<std::string> forms = {
-      "aten::size",       "aten::dim",        "aten::numel",     "aten::len",
-      "aten::sym_size",   "aten::sym_numel",  "aten::zeros_like", "aten::ones_like",
-      "aten::empty_like", "aten::full_like",  "aten::new_zeros", "aten::new_ones",
-      "aten::new_empty",  "aten::new_full",   "prim::dtype",     "prim::device",
-      "prim::layout",     "aten::rand_like",  "aten::randn_like"};
+      "aten::size",       "aten::dim",       "aten::numel",      "aten::len",
+      "aten::sym_size",   "aten::sym_numel", "aten::zeros_like", "aten::ones_like",
+      "aten::empty_like", "aten::full_like", "aten::new_zeros",  "aten::new_ones",
+      "aten::new_empty",  "aten::new_full",  "prim::dtype",      "prim::device",
+      "prim::layout",     "aten::rand_like", "aten::randn_like"};
   return forms.contains(operation);
 }
 
@@ -200,8 +200,8 @@ Program::Program(std::shared_ptr<const ProgramGraph> graph) : graph_(std::move(g
   }
   const Marks varies = depends_on_inputs(*graph_);
   for (const auto& site : graph_->sites) {
-    sites_.push_back({site.name, static_cast<int64_t>(sites_.size()), site.type,
-                      made_by[site.slot], site.is_input, !varies[site.slot]});
+    sites_.push_back({site.name, static_cast<int64_t>(sites_.size()), site.type, made_by[site.slot],
+                      site.is_input, !varies[site.slot]});
   }
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "diffmask/core/error.hpp"
+#include "program/fused.hpp"
 #include "program/write_once.hpp"
 
 namespace diffmask {
@@ -143,6 +144,8 @@ std::string ProgramBuilder::stored(Slot slot) const {
 
 std::vector<Slot> ProgramBuilder::operate(Step step, const c10::FunctionSchema& schema,
                                           Call functional, size_t outputs) {
+  step.module = module_;
+  if (const auto parts = in_parts(*this, step, schema)) return *parts;
   const auto slot_of = [&](size_t i) { return i < step.inputs.size() ? step.inputs[i] : -1; };
   const Effects effects = effects_of(
       schema,
@@ -160,9 +163,9 @@ std::vector<Slot> ProgramBuilder::operate(Step step, const c10::FunctionSchema& 
     for (const size_t input : aliased_inputs(schema)) viewed += stored(slot_of(input));
   }
   if (effects.draws) functional = {};
-  const auto slots = add({std::move(step), written_inputs(schema), aliased_inputs(schema),
-                          std::move(functional)},
-                         outputs);
+  const auto slots =
+      add({std::move(step), written_inputs(schema), aliased_inputs(schema), std::move(functional)},
+          outputs);
   if (!viewed.empty()) {
     for (const Slot slot : slots) mark_stored(slot, viewed);
   }

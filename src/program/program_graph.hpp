@@ -99,7 +99,8 @@ class ProgramBuilder {
   /// Adds a step and gives its output slots.
   std::vector<Slot> add(RawStep step, size_t outputs);
   /// The call of an operator: what it writes and what its outputs may be views of is in its schema.
-  /// Where it draws, it does so from a seed of its own; where it updates statistics, on copies.
+  /// Where it draws, it does so from a seed of its own; where it updates statistics, on copies. What
+  /// has no derivative is taken apart, where fused.hpp can.
   std::vector<Slot> operate(Step step, const c10::FunctionSchema& schema, Call functional,
                             size_t outputs);
   /// The same for a step that has these effects: names the effect, makes the call harmless.

@@ -107,8 +107,12 @@ class ScriptLowering {
       if (node.output()->type()->kind() == c10::TypeKind::FunctionType) return;
       const auto value = jit::toIValue(node.output());
       env[node.output()] = builder_.constant(moved(value ? *value : c10::IValue(), device_));
-    } else if (device_ && (is_named(kind, "aten::device") || is_named(kind, "aten::cuda"))) {
-      to_device(node, env);
+    } else if (device_ && is_named(kind, "aten::device")) {
+      env[node.output()] = builder_.constant(*device_);
+    } else if (device_ && is_named(kind, "aten::cuda")) {
+      const Call move = [to = *device_](Stack& stack) { stack = {stack[0].toTensor().to(to)}; };
+      env[node.output()] = builder_.add(
+          {{"aten::to", move, {env.at(node.input(0))}, {}, "aten::to"}, {}, {0}, {}}, 1)[0];
     } else if (kind == prim::fork) {
       // What runs side by side gives what it gives one after another.
       std::vector<Slot> arguments;
@@ -153,19 +157,6 @@ class ScriptLowering {
 
   static bool is_named(c10::Symbol kind, const char* name) {
     return kind == c10::Symbol::fromQualString(name);
-  }
-
-  // A device that the source names is where the model is now.
-  void to_device(const jit::Node& node, Env& env) {
-    if (is_named(node.kind(), "aten::device")) {
-      env[node.output()] = builder_.constant(*device_);
-      return;
-    }
-    const Call move = [device = *device_](Stack& stack) {
-      stack.assign(1, stack.at(0).toTensor().to(device));
-    };
-    env[node.output()] = builder_.add(
-        {{"aten::to", move, {env.at(node.input(0))}, {}, "aten::to"}, {}, {0}, {}}, 1)[0];
   }
 
   bool is_known(Slot slot) const { return builder_.is_constant(slot); }
@@ -381,12 +372,12 @@ class ScriptLowering {
   ProgramBuilder& builder_;
   const ProgramOptions& options_;
   const std::optional<c10::Device> device_;
-  bool evaluated_;      // whether flags for training are taken as off
+  bool evaluated_;  // whether flags for training are taken as off
   ScriptContainers containers_;
   ScriptInputs inputs_;
   std::unordered_map<Slot, std::string> paths_;  // of the object in a slot
   std::map<std::pair<const c10::ivalue::Object*, std::string>, Slot> attributes_;
-  std::vector<std::pair<std::string, Slot>> tensors_;        // of the result
+  std::vector<std::pair<std::string, Slot>> tensors_;  // of the result
   std::set<std::string> missing_;
 };
 

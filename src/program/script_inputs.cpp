@@ -45,8 +45,7 @@ void visit(const jit::Block& block, const std::function<void(const jit::Node&)>&
 
 }  // namespace
 
-std::vector<Slot> ScriptInputs::operator()(const c10::FunctionSchema& schema,
-                                           jit::Graph& graph) {
+std::vector<Slot> ScriptInputs::operator()(const c10::FunctionSchema& schema, jit::Graph& graph) {
   const std::shared_ptr<jit::Graph> inlined = graph.copy();
   jit::Inline(*inlined);
   const auto read_keys = [&](size_t argument) {
@@ -103,22 +102,22 @@ Slot ScriptInputs::one(const c10::TypePtr& type, const std::string& name) {
   const Slot input = builder_.input(name);
   Slot slot = input;
   if (is_number(*type)) {
-    slot = builder_.compute("the number " + name,
-                            [kind = type->kind()](Stack& stack) {
-                              stack[0] = number_of(stack[0].toTensor(), kind);
-                            },
-                            {input}, "aten::item");
+    slot = builder_.compute(
+        "the number " + name,
+        [kind = type->kind()](Stack& stack) { stack[0] = number_of(stack[0].toTensor(), kind); },
+        {input}, "aten::item");
   } else if (type->kind() == TypeKind::ListType) {
-    slot = builder_.compute("the numbers " + name,
-                            [element = type->containedType(0)](Stack& stack) {
-                              const at::Tensor tensor = stack[0].toTensor();
-                              c10::impl::GenericList list(element);
-                              for (int64_t i = 0; i < tensor.numel(); ++i) {
-                                list.push_back(number_of(tensor.flatten()[i], element->kind()));
-                              }
-                              stack[0] = std::move(list);
-                            },
-                            {input}, "aten::item");
+    slot = builder_.compute(
+        "the numbers " + name,
+        [element = type->containedType(0)](Stack& stack) {
+          const at::Tensor tensor = stack[0].toTensor();
+          c10::impl::GenericList list(element);
+          for (int64_t i = 0; i < tensor.numel(); ++i) {
+            list.push_back(number_of(tensor.flatten()[i], element->kind()));
+          }
+          stack[0] = std::move(list);
+        },
+        {input}, "aten::item");
   }
   there_.insert(slot);
   return slot;

@@ -6,8 +6,8 @@
 #include <torch/csrc/jit/runtime/interpreter.h>
 
 #include <algorithm>
-#include <map>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -258,11 +258,12 @@ ProgramBuilder::RawStep interpreted(jit::Node& node, const ScriptSlots& slots,
   jit::Inline(*graph);
   settle(*graph->block(), surroundings.device);
   const EffectFinder finder(*graph, inputs, surroundings);
-  Step step{finder.reads_training() ? name + " in training mode" : name,
-            [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },
-            std::move(inputs),
-            {},
-            node.kind().toQualString()};
+  Step step{
+      finder.reads_training() ? name + " in training mode" : name,
+      [code = jit::Code(graph, name)](Stack& stack) { jit::InterpreterState(code).run(stack); },
+      std::move(inputs),
+      {},
+      node.kind().toQualString()};
   surroundings.builder.contain(step, finder.effects());
   ProgramBuilder::RawStep raw{std::move(step), WriteFinder()(*graph), {}, {}};
   if (!raw.writes.empty()) return raw;

@@ -21,7 +21,7 @@ using ScriptSlots = std::unordered_map<const torch::jit::Value*, Slot>;
 struct ScriptSurroundings {
   ProgramBuilder& builder;
   std::optional<c10::Device> device;  ///< constants move there, if there is one
-  bool evaluated;      ///< whether flags for training are taken as off
+  bool evaluated;                     ///< whether flags for training are taken as off
   std::function<Slot(Slot)> current;  ///< the slot that holds a value as it is at this point
 };
 

@@ -143,13 +143,13 @@ TEST_F(ExportedTest, DoesWhatAutocastDoes) {
                             {A::input("input", A::tensor("a")), A::input("weight", A::tensor("b"))},
                             A::tensor("c"), "linear")})}};
   const auto with = [&](bool is_on) {
-    archive_.nodes()[0] = A::node(
-        "torch.ops.higher_order.wrap_with_autocast",
-        {A::input("", {{"as_string", "cpu"}}), A::input("", {{"as_scalar_type", 13}}),
-         A::input("", {{"as_bool", is_on}}), A::input("", {{"as_bool", true}}),
-         A::input("", {{"as_graph", {{"name", "g"}, {"graph", inner}}}}),
-         A::input("", A::tensor("x")), A::input("", A::tensor("p_w"))},
-        A::tensor("linear"));
+    archive_.nodes()[0] =
+        A::node("torch.ops.higher_order.wrap_with_autocast",
+                {A::input("", {{"as_string", "cpu"}}), A::input("", {{"as_scalar_type", 13}}),
+                 A::input("", {{"as_bool", is_on}}), A::input("", {{"as_bool", true}}),
+                 A::input("", {{"as_graph", {{"name", "g"}, {"graph", inner}}}}),
+                 A::input("", A::tensor("x")), A::input("", A::tensor("p_w"))},
+                A::tensor("linear"));
     return load(archive_);
   };
   const auto model = with(true);
@@ -167,29 +167,6 @@ TEST_F(ExportedTest, DoesWhatAutocastDoes) {
     EXPECT_EQ(torch::autograd::grad({output.sum()}, {x})[0].scalar_type(), at::kFloat);
   }
   EXPECT_TRUE(with(false)->record({x_}).output().equal(at::tanh(at::linear(x_, weight_))));
-}
-
-// As PyTorch names them; a pattern's '?' is one character of any script.
-TEST_F(ExportedTest, NamesMayHoldSeparatorsAndOtherScripts) {
-  for (const std::string name : {"parts.k,v", "parts.p;q", "größe", "a b", "x[0]", "模.3*"}) {
-    SCOPED_TRACE(name);
-    ExportedArchive archive;
-    archive.nodes()[0] = A::node(
-        "torch.ops.aten.linear.default",
-        {A::input("input", A::tensor("x")), A::input("weight", A::tensor("p_w"))},
-        {A::tensor("linear")}, name);
-    const auto model = load(archive);
-    EXPECT_EQ(model->site_names(), (std::vector<std::string>{name, "act"}));
-    EXPECT_EQ(model->select(name), std::vector<std::string>{name});
-  }
-  ExportedArchive archive;
-  archive.nodes()[0] =
-      A::node("torch.ops.aten.linear.default",
-              {A::input("input", A::tensor("x")), A::input("weight", A::tensor("p_w"))},
-              {A::tensor("linear")}, "größe");
-  const auto model = load(archive);
-  EXPECT_EQ(model->select("gr??e"), std::vector<std::string>{"größe"});
-  EXPECT_EQ(model->select("gr*"), std::vector<std::string>{"größe"});
 }
 
 // y = tanh(2 h), h doubled in place without gradients: for autograd, as in PyTorch, the doubling is

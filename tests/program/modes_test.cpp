@@ -50,8 +50,7 @@ const std::vector<std::string>& writing() {
   static const std::vector<std::string> middles = {
       "g = torch.batch_norm(h, None, None, self.mean, self.variance, True, 0.5, 1e-5, False)",
       "g = torch.instance_norm(h, None, None, self.mean, self.variance, True, 0.5, 1e-5, False)",
-      "self.mean.add_(1)\n  g = h + self.mean",
-      "m = self.mean[1:]\n  m.mul_(2)\n  g = h + m.sum()",
+      "self.mean.add_(1)\n  g = h + self.mean", "m = self.mean[1:]\n  m.mul_(2)\n  g = h + m.sum()",
       "g = h\n  for i in range(2):\n    g = torch.batch_norm(g, None, None, self.mean, "
       "self.variance, True, 0.5, 1e-5, False)"};
   return middles;
@@ -60,8 +59,7 @@ const std::vector<std::string>& writing() {
 TEST(ModesTest, OperatorsAtWorkAreRefusedByName) {
   for (const std::string& middle : drawing()) {
     SCOPED_TRACE(middle);
-    expect_refused({{"drawing", [&] { script_model(net(middle, true)); },
-                     "draws random numbers"}});
+    expect_refused({{"drawing", [&] { script_model(net(middle, true)); }, "draws random numbers"}});
   }
   for (const std::string& middle : writing()) {
     SCOPED_TRACE(middle);
@@ -71,11 +69,14 @@ TEST(ModesTest, OperatorsAtWorkAreRefusedByName) {
       {{"dropout", [&] { script_model(net(drawing()[0])); },
         "but got aten::dropout in the model itself, which draws random numbers"},
        {"batch norm", [&] { script_model(net(writing()[0])); }, "writes into mean, variance"},
-       {"a module's", [&] {
+       {"a module's",
+        [&] {
           script_model(module("Net", "def forward(self, x):\n  return self.drop.forward(x)\n",
-                              {{"drop", module("Drop", "def forward(self, x):\n"
-                                                       "  return torch.dropout(x, 0.5, True)\n")}}));
-        }, "aten::dropout at drop"}});
+                              {{"drop", module("Drop",
+                                               "def forward(self, x):\n"
+                                               "  return torch.dropout(x, 0.5, True)\n")}}));
+        },
+        "aten::dropout at drop"}});
 }
 
 TEST(ModesTest, FlagsThatNothingDependsOnAreAccepted) {
@@ -147,8 +148,8 @@ TEST(ModesTest, ExportedOperatorsAtWorkAreRefusedByName) {
   const auto model = load_exported(path, {.allow_chance = true});
   EXPECT_EQ(model->chance().size(), 1U);
   const Recording recording = model->record({x});
-  EXPECT_TRUE(model->resume(recording, "linear", recording.state("linear"))
-                  .equal(recording.output()));
+  EXPECT_TRUE(
+      model->resume(recording, "linear", recording.state("linear")).equal(recording.output()));
   with(0.5, false);
   EXPECT_TRUE(load_exported(path)->chance().empty());
   with(0.0, true);

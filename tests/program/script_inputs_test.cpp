@@ -31,9 +31,10 @@ std::vector<std::string> names_of(const torch::jit::Module& net, int64_t given =
 using Names = std::vector<std::string>;
 
 TEST(ScriptInputsTest, OptionalInputsAreFilledInOrder) {
-  const auto net = module("Net",
-                          "def forward(self, x, mask: Optional[Tensor] = None, scale: float = 2.0):\n"
-                          "  if mask is not None:\n    x = x * mask\n  return x * scale\n");
+  const auto net =
+      module("Net",
+             "def forward(self, x, mask: Optional[Tensor] = None, scale: float = 2.0):\n"
+             "  if mask is not None:\n    x = x * mask\n  return x * scale\n");
   const at::Tensor x = example(), mask = x > 0;
   EXPECT_TRUE(output_of(net, {x}).equal(x * 2));
   EXPECT_TRUE(output_of(net, {x, mask}).equal(x * mask * 2));
@@ -128,9 +129,9 @@ TEST(ScriptInputsTest, OtherMethodsCanBeExplained) {
 
 // Two branches read the input, and one writes into a copy of it.
 TEST(ScriptInputsTest, InputsAreSites) {
-  const auto net = module("Net",
-                          "def forward(self, x, y):\n  return self.a.forward(x) + x.relu() * y\n",
-                          {{"a", linear(4, 4, 1)}});
+  const auto net =
+      module("Net", "def forward(self, x, y):\n  return self.a.forward(x) + x.relu() * y\n",
+             {{"a", linear(4, 4, 1)}});
   EXPECT_EQ(script_model(net)->site_names(), Names{"a"});
   const auto model = script_model(net, {.inputs = true});
   EXPECT_EQ(model->site_names(), (Names{"input0", "input1", "a"}));
@@ -139,8 +140,7 @@ TEST(ScriptInputsTest, InputsAreSites) {
   const Recording recording = model->record({x, y});
   EXPECT_TRUE(recording.state("input0").equal(x));
   EXPECT_TRUE(model->resume(recording, "input0", x).equal(recording.output()));
-  EXPECT_TRUE(
-      model->resume(recording, "input0", other).equal(model->record({other, y}).output()));
+  EXPECT_TRUE(model->resume(recording, "input0", other).equal(model->record({other, y}).output()));
   const at::Tensor leaf = x.clone().requires_grad_(true);
   EXPECT_TRUE(model->resume(recording, "input0", leaf).requires_grad());
   // A model without modules has no other sites; the file's input is not written into.

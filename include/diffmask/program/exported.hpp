@@ -11,7 +11,7 @@
 /// use of it: "name", or "name[0]", "name[1]", ... where they use several tensors. A module that
 /// hands on its input as it is leaves no trace in the file, and is no site.
 ///
-/// `wrap_with_set_grad_enabled` is followed into, `cond`, `while_loop`, `scan` and `map` run as one
+/// `wrap_with_set_grad_enabled` and `wrap_with_autocast` are followed into, `cond`, `while_loop`, `scan` and `map` run as one
 /// step each and hide their inside. In-graph assertions are not run: inputs are checked instead,
 /// for dtype, sizes, symbolic ranges, and sizes that have to be equal.
 ///
@@ -25,7 +25,7 @@
 namespace diffmask {
 
 /// FileError, with the entry and the reason, for a file that is no such archive, damaged or
-/// inconsistent, of another schema version, exported in training mode, or with operators that this
+/// inconsistent, of another schema version, with operators at work as in training, or with operators that this
 /// LibTorch lacks (all are named); ArgumentError where it has no output `options.output`.
 std::shared_ptr<Program> load_exported(const std::string& path, const ProgramOptions& options = {});
 

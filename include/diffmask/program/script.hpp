@@ -11,7 +11,14 @@
 /// condition is known beforehand (`self.training`) is resolved; other ifs and loops run as one step
 /// each, and what is called within them is not a site.
 ///
+/// Inputs may be optional, numbers, lists, tuples, and dictionaries whose keys the code names; each
+/// tensor in them is an input, "x[0]", "x[key]" (ProgramOptions::given). Lists and dictionaries
+/// that are filled one by one are followed. What is forked runs in place; constants of another
+/// device move to the model's.
+///
 /// Attributes that the model's forward sets live for one pass: the model is never changed.
+/// Operators that draw random numbers or update statistics are refused (ProgramOptions::
+/// allow_chance); a module's flag for training only counts where something depends on it.
 
 #include <memory>
 #include <string>
@@ -24,9 +31,9 @@ struct Module;
 
 namespace diffmask {
 
-/// A module in memory; ArgumentError where it, or one within, is in training mode, has an input
-/// that is no tensor and has no default, or uses an operator that this LibTorch does not have (all
-/// of these are named).
+/// A module in memory; ArgumentError where an operator works as in training (all are named), where
+/// an input's type is not supported, or where it has no such method; Error for operators that this
+/// LibTorch does not have (all are named).
 std::shared_ptr<Program> script_model(const torch::jit::Module& module,
                                       const ProgramOptions& options = {});
 
