@@ -8,6 +8,7 @@
 
 #include "attribution/gradient/gradients.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
 
 namespace diffmask {
@@ -39,9 +40,7 @@ Random::Random(std::shared_ptr<const FrozenModel> model, at::Generator generator
 
 SiteMethod::Column Random::explain(const Original& original, int64_t depth) const {
   const at::Tensor scores =
-      at::rand(original.batch.mask.sizes(), generator_,
-               at::TensorOptions(original.state(depth).scalar_type()).device(generator_.device()))
-          .to(original.batch.mask.device());
+      drawn_uniform(original.batch.mask.sizes(), generator_, original.state(depth).options());
   return {scores, scores.gt(0.5)};
 }
 

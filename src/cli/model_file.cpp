@@ -36,7 +36,7 @@ c10::Device device_named(const std::string& name) {
     why = error.what_without_backtrace();
   }
   throw ArgumentError("--device", rule,
-                      fmt::format("'{}' ({})", name, why.substr(0, why.find_first_of(".\n"))));
+                      fmt::format("'{}' ({})", name, why.substr(0, why.find(". "))));
 }
 
 }  // namespace

@@ -16,6 +16,18 @@ at::Generator make_generator(uint64_t seed, c10::Device device) {
   return generator;
 }
 
+at::Tensor drawn_uniform(at::IntArrayRef sizes, at::Generator generator,
+                         const at::TensorOptions& options) {
+  const c10::Device device = generator.device();
+  return at::rand(sizes, std::move(generator), options.device(device)).to(options.device());
+}
+
+at::Tensor drawn_normal(at::IntArrayRef sizes, at::Generator generator,
+                        const at::TensorOptions& options) {
+  const c10::Device device = generator.device();
+  return at::randn(sizes, std::move(generator), options.device(device)).to(options.device());
+}
+
 uint64_t derive_seed(uint64_t seed, uint64_t stream) {
   uint64_t z = seed + 0x9E3779B97F4A7C15ULL * (stream + 1);
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;

@@ -91,9 +91,7 @@ Fill conditional_gaussian(const std::map<std::string, at::Tensor>& states, const
     const auto& [mean, weight, root] = found->second;
     check_shape(fmt::format("state at '{}'", site), state, {-1, -1, mean.size(0)});
     const at::Tensor centred = state.to(mean.options()) - mean;
-    const at::Tensor noise =
-        at::randn(state.sizes(), generator, mean.options().device(generator.device()))
-            .to(mean.device());
+    const at::Tensor noise = drawn_normal(state.sizes(), generator, mean.options());
     const at::Tensor drawn =
         mean + at::matmul(neighbours(centred), weight.t()) + at::matmul(noise, root.t());
     return drawn.to(state.options());

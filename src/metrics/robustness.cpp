@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/metrics/agreement.hpp"
 #include "diffmask/metrics/keep_top.hpp"
@@ -71,7 +72,7 @@ at::Tensor sensitivity_max(const Explanation& explain, const at::Tensor& state,
   check_shape("perturbations", perturbations, shape);
   check_finite("perturbations", perturbations);
   const at::Tensor original = explain(state);
-  at::Tensor largest = at::zeros({state.size(0)}, at::kDouble);
+  at::Tensor largest = at::zeros({state.size(0)}, state.options().dtype(at::kDouble));
   for (const at::Tensor& change : perturbations.unbind(0)) {
     const at::Tensor moved = explain(state + change);
     check_shape("explain(state + perturbation)", moved, original.sizes());
@@ -87,7 +88,7 @@ at::Tensor uniform_perturbations(const at::Tensor& state, int64_t count, double 
   require(radius > 0, "radius", "> 0", radius);
   std::vector<int64_t> shape = state.sizes().vec();
   shape.insert(shape.begin(), count);
-  return (2 * at::rand(shape, generator, state.options()) - 1) * radius;
+  return (2 * drawn_uniform(shape, std::move(generator), state.options()) - 1) * radius;
 }
 
 at::Tensor row_spearman(const at::Tensor& a, const at::Tensor& b, const at::Tensor& mask) {

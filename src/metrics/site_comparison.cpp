@@ -31,7 +31,7 @@ std::vector<bool> bools(const at::Tensor& values) {
 }
 
 std::vector<double> mean_curve(const std::vector<at::Tensor>& curves) {
-  const at::Tensor mean = at::cat(curves).mean(0).contiguous();
+  const at::Tensor mean = at::cat(curves).mean(0).cpu().contiguous();
   return {mean.data_ptr<double>(), mean.data_ptr<double>() + mean.numel()};
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -102,6 +103,31 @@ c10::IValue evaluate(const ProgramGraph& graph, const Stack& inputs) {
   return values[graph.output];
 }
 
+namespace {
+
+bool is_recurrent(const std::string& operation) {
+  return operation == "aten::lstm" || operation == "aten::gru" || operation == "aten::rnn_tanh" ||
+         operation == "aten::rnn_relu";
+}
+
+// cuDNN gives a recurrent layer gradients in training mode alone, which with a dropout of 0 is the
+// same function. Its arguments end in ..., float dropout, bool train, bool bidirectional, ...
+Call with_gradients(Call call) {
+  return [call = std::move(call)](Stack& stack) {
+    if (stack.front().toTensor().is_cuda() && c10::GradMode::is_enabled()) {
+      const auto dropout = std::find_if(stack.begin(), stack.end(),
+                                        [](const c10::IValue& value) { return value.isDouble(); });
+      if (dropout != stack.end() && !(dropout + 1)->toBool()) {
+        *dropout = 0.0;
+        *(dropout + 1) = true;
+      }
+    }
+    call(stack);
+  };
+}
+
+}  // namespace
+
 Slot ProgramBuilder::fresh() {
   graph_.constants.emplace_back();
   graph_.known.push_back(false);
@@ -131,6 +157,7 @@ std::string ProgramBuilder::enter(std::string module) {
 
 std::vector<Slot> ProgramBuilder::add(RawStep raw, size_t outputs) {
   raw.step.module = module_;
+  if (is_recurrent(raw.step.operation)) raw.step.call = with_gradients(std::move(raw.step.call));
   for (size_t i = 0; i < outputs; ++i) raw.step.outputs.push_back(fresh());
   const std::vector<Slot> slots = raw.step.outputs;
   raw_.push_back(std::move(raw));

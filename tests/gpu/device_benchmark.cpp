@@ -1,4 +1,4 @@
-// One training step and some attributions of a BERT of 6 layers, 32 texts of 64 words, on the
+// One training step and some attributions of a BERT of 6 layers, 16 texts of 64 words, on the
 // processor and on the device that DIFFMASK_DEVICE names. tests/gpu/run prints them side by side.
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
@@ -13,7 +13,7 @@
 namespace diffmask {
 namespace {
 
-constexpr int64_t kTexts = 32, kWords = 64, kVocabulary = 1000, kSteps = 10;
+constexpr int64_t kTexts = 16, kWords = 64, kVocabulary = 1000, kSteps = 5;
 constexpr BertHead kTwoClasses{.kind = BertHead::Kind::classification, .classes = 2};
 
 std::shared_ptr<const FrozenModel> model(c10::Device device) {
@@ -58,7 +58,7 @@ void training_step(benchmark::State& state, c10::Device device) {
 }
 
 void attribution(benchmark::State& state, c10::Device device, const std::string& name) {
-  const auto explains = method(name).make(model(device), {.sites = {"layer.2"}}, {.steps = 10});
+  const auto explains = method(name).make(model(device), {.sites = {"layer.2"}}, {.steps = 5});
   const PaddedDataset data = texts();
   const Batch batch = data.batch(iota(kTexts));
   explains->attribute(batch);                                    // warms up

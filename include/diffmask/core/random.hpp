@@ -19,6 +19,13 @@ namespace diffmask {
 /// A generator of its own on `device`, seeded with `seed`.
 at::Generator make_generator(uint64_t seed, c10::Device device = c10::kCPU);
 
+/// Draws from U[0, 1) and N(0, 1) as a tensor of these options. They are made where the generator
+/// lies, and moved to where the options say: any generator serves for any device.
+at::Tensor drawn_uniform(at::IntArrayRef sizes, at::Generator generator,
+                         const at::TensorOptions& options);
+at::Tensor drawn_normal(at::IntArrayRef sizes, at::Generator generator,
+                        const at::TensorOptions& options);
+
 /// A seed for an independent stream, from a seed and the stream's number (SplitMix64's mixing step,
 /// Steele et al. 2014), so that parts of a run draw independently of one another's number of draws.
 uint64_t derive_seed(uint64_t seed, uint64_t stream);

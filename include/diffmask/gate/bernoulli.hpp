@@ -21,7 +21,8 @@ class Bernoulli : public Gate {
  public:
   at::Tensor sample(const at::Tensor& logits, at::Generator generator) const override {
     at::NoGradGuard no_grad;
-    return at::bernoulli(at::sigmoid(logits), std::move(generator));
+    const at::Tensor keep = at::sigmoid(logits).to(generator.device());
+    return at::bernoulli(keep, std::move(generator)).to(logits.device());
   }
 
   at::Tensor mean(const at::Tensor& logits) const override { return at::sigmoid(logits); }

@@ -16,7 +16,6 @@
 #include <ATen/ops/log.h>
 #include <ATen/ops/log1p.h>
 #include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/sigmoid.h>
 
 #include <algorithm>
@@ -27,6 +26,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"
 
+#include "diffmask/core/random.hpp"
 #include "diffmask/gate/gate.hpp"
 
 namespace diffmask {
@@ -125,7 +125,7 @@ class HardConcrete : public Gate {
   at::Tensor sample(const at::Tensor& logits, at::Generator generator) const override {
     // Away from 0 and 1 by a float's resolution, so that both logs are finite.
     const at::Tensor u =
-        at::rand(logits.sizes(), std::move(generator), logits.options().requires_grad(false))
+        drawn_uniform(logits.sizes(), std::move(generator), logits.options().requires_grad(false))
             .clamp(1e-7, 1.0 - 1e-7);
     const at::Tensor s =
         at::sigmoid((at::log(u) - at::log1p(-u) + logits + options_.location_bias) / options_.tau);

@@ -10,10 +10,11 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/argsort.h>
-#include <ATen/ops/rand.h>
 
 #include <cstdint>
 #include <utility>
+
+#include "diffmask/core/random.hpp"
 
 namespace diffmask {
 
@@ -28,8 +29,9 @@ inline at::Tensor shuffled_mask(const at::Tensor& z, const at::Tensor& mask,
                                 at::Generator generator) {
   // Sorted by random keys, explained positions first: place i of a row's order gets the i-th of its
   // z.
-  const at::Tensor keys = at::rand(z.sizes(), std::move(generator), z.options().dtype(at::kFloat))
-                              .masked_fill(mask.logical_not(), 2.0);
+  const at::Tensor keys =
+      drawn_uniform(z.sizes(), std::move(generator), z.options().dtype(at::kFloat))
+          .masked_fill(mask.logical_not(), 2.0);
   const at::Tensor order = at::argsort(keys, int64_t{1}, false);
   const at::Tensor places = at::argsort(mask.logical_not().to(at::kFloat), int64_t{1}, false);
   return z.scatter(1, order, z.gather(1, places));

@@ -19,7 +19,6 @@
 /// both players need the same divergence.
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/rand.h>
 
 #include <chrono>
 #include <cmath>
@@ -152,8 +151,8 @@ class TrainingRun {
       for (int64_t depth = 0; depth < explainer_.depths(); ++depth) {
         if (depth > 0 && explainer_.masked_site(depth) == explainer_.masked_site(0)) break;
         const auto real = item->recording.state(explainer_.masked_site(depth)).options();
-        const at::Tensor rate = at::rand({mask.size(0), 1}, draws_, real);
-        const at::Tensor z = at::rand(mask.sizes(), draws_, real).lt(rate).to(real.dtype());
+        const at::Tensor rate = drawn_uniform({mask.size(0), 1}, draws_, real);
+        const at::Tensor z = drawn_uniform(mask.sizes(), draws_, real).lt(rate).to(real.dtype());
         loss = add(loss, divergence(*item, depth, z.masked_fill(mask.logical_not(), 1.0)).mean());
       }
       descent.step(loss);

@@ -8,6 +8,7 @@
 #include "attribution/gradient/gradients.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/quadrature.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/data/dataset.hpp"
 
 namespace diffmask {
@@ -168,9 +169,7 @@ class Integrator {
                                                       c10::Device device) const {
     if (settings_.rule == Rule::random) {
       const at::TensorOptions doubles(at::kDouble);
-      const at::Tensor nodes = at::rand({steps * count}, settings_.generator,
-                                        doubles.device(settings_.generator.device()));
-      return {nodes.to(device),
+      return {drawn_uniform({steps * count}, settings_.generator, doubles.device(device)),
               at::full({steps * count}, 1.0 / static_cast<double>(steps), doubles.device(device))};
     }
     const auto [nodes, weights] = quadrature(settings_.rule, steps);

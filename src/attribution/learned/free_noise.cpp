@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/optim/optimiser.hpp"
 
@@ -26,9 +27,7 @@ at::Tensor FreeNoise::descend(const SiteMethod::Original& original, int64_t dept
   Descent descent(optimiser::adam(), {{"noise", {parameters}, rate}});
   for (int64_t step = 0; step < steps; ++step) {
     // Drawn at once: the same noise, however the rows are cut.
-    const at::Tensor noise =
-        at::randn(noise_shape, generator, recorded.options().device(generator.device()))
-            .to(recorded.device());
+    const at::Tensor noise = drawn_normal(noise_shape, generator, recorded.options());
     at::Tensor gradient;
     {
       at::AutoGradMode with_gradients(true);

@@ -8,6 +8,7 @@
 
 #include "attribution/learned/free_noise.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/random.hpp"
 #include "diffmask/mask/masking.hpp"
 #include "diffmask/objective/penalty.hpp"
 
@@ -42,7 +43,7 @@ void InfoMask::fit(const Dataset& data, const AmortisedOptions& amortised) {
     const at::Tensor& h = item.recording.state(site);
     const at::Tensor& mask = item.batch.mask;
     // One draw for a group, as for its logit.
-    at::Tensor u = at::rand(mask.sizes(), generator, h.options()).clamp(1e-6, 1 - 1e-6);
+    at::Tensor u = drawn_uniform(mask.sizes(), generator, h.options()).clamp(1e-6, 1 - 1e-6);
     if (item.batch.groups.defined()) u = spread_groups(u, item.batch.groups);
     const at::Tensor fixed = free_positions(item.batch).logical_not();
     const at::Tensor z =

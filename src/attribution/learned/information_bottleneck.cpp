@@ -137,7 +137,7 @@ void ReadOutBottleneck::fit(const Dataset& data, const AmortisedOptions& amortis
     const at::Tensor& h = item.recording.state(site);
     const at::Tensor alpha = positions.expand(logits, h);
     const at::Tensor free = positions.expand(free_positions(item.batch).to(h.dtype()), h);
-    const at::Tensor n = at::randn(h.sizes(), generator, h.options());
+    const at::Tensor n = drawn_normal(h.sizes(), generator, h.options());
     const at::Tensor output =
         model().resume(item.recording, site, noise[at].noisy(alpha, free, h, n));
     return settings_.divergence(item.recording.output(), output).mean() +

@@ -65,8 +65,16 @@ at::Tensor GruClassifier::layer(int64_t number, const at::Tensor& state,
   const at::Tensor lengths = mask.sum(1).to(at::kCPU);
   const auto packed = rnn::pack_padded_sequence(state, lengths, /*batch_first=*/true,
                                                 /*enforce_sorted=*/false);
-  const auto run = std::get<0>(layers_.at(number)->forward_with_packed_input(packed));
-  return std::get<0>(rnn::pad_packed_sequence(run, /*batch_first=*/true, 0.0, mask.size(1)));
+  // In training mode whatever the net's, since cuDNN has no gradients in the other; without dropout
+  // within the layer both are the same function.
+  const at::Tensor start = at::zeros({2, mask.size(0), options_.hidden_size}, state.options());
+  const at::Tensor run = std::get<0>(
+      at::gru(packed.data(), packed.batch_sizes(), start, layers_.at(number)->parameters(),
+              /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0, /*train=*/true,
+              /*bidirectional=*/true));
+  const rnn::PackedSequence unpacked(run, packed.batch_sizes(), packed.sorted_indices(),
+                                     packed.unsorted_indices());
+  return std::get<0>(rnn::pad_packed_sequence(unpacked, /*batch_first=*/true, 0.0, mask.size(1)));
 }
 
 at::Tensor GruClassifier::classify(const at::Tensor& state, const at::Tensor& mask) const {
