@@ -40,6 +40,35 @@ void AttributionOptions::check_state(size_t depth, const at::Tensor& state,
           fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
 }
 
+Attribution finite(Attribution attribution, const std::string& method, bool nan_to_zero) {
+  const auto checked = [&](at::Tensor& values, size_t depth, const char* what) {
+    if (!values.defined()) return;
+    const at::Tensor bad = at::isfinite(values).logical_not();
+    const int64_t count = bad.sum().item<int64_t>();
+    if (count == 0) return;
+    require(nan_to_zero, fmt::format("{} of {} at '{}'", what, method, attribution.sites.at(depth)),
+            "finite (nan_to_zero, --nan-to-zero: 0 in place of others)",
+            fmt::format("{} NaN or infinite of {}", count, values.numel()));
+    values = values.masked_fill(bad, 0);
+    attribution.zeroed += count;
+  };
+  std::vector<at::Tensor> scores, gaps;
+  for (size_t depth = 0; depth < attribution.sites.size(); ++depth) {
+    const auto column = static_cast<int64_t>(depth);
+    if (depth < attribution.features.size())
+      checked(attribution.features[depth], depth, "features");
+    scores.push_back(attribution.scores.select(2, column));
+    checked(scores.back(), depth, "scores");
+    if (!attribution.gap.defined()) continue;
+    gaps.push_back(attribution.gap.select(1, column));
+    checked(gaps.back(), depth, "gap");
+  }
+  if (attribution.zeroed == 0) return attribution;
+  attribution.scores = at::stack(scores, 2);
+  if (!gaps.empty()) attribution.gap = at::stack(gaps, 1);
+  return attribution;
+}
+
 Attribution side_by_side(const std::vector<std::pair<std::string, Attribution>>& named) {
   require(!named.empty(), "named", "at least one attribution", "none");
   const at::Tensor& mask = named.front().second.mask;

@@ -52,8 +52,9 @@ json describe(const Explainer& explainer, const FrozenModel& model, const Traini
   }
   json positions = json::array();
   for (const Positions& each : options.positions) {
-    positions.push_back(
-        {{"layout", kLayouts[static_cast<size_t>(each.layout)]}, {"patch", each.patch}});
+    json layout = {{"layout", kLayouts[static_cast<size_t>(each.layout)]}, {"patch", each.patch}};
+    if (!each.axes.empty()) layout["axes"] = each.axes;
+    positions.push_back(std::move(layout));
   }
   return {{"format", kFormat},
           {"library", version()},
@@ -97,7 +98,8 @@ ExplainerOptions parse_options(const json& manifest, const PartFactories& users)
   options.masking = masking == "input" ? Masking::input : Masking::hidden;
   for (const json& site : manifest.at("sites")) options.sites.push_back(site.at("name"));
   for (const json& each : manifest.at("positions")) {
-    options.positions.push_back({layout_of(each), each.at("patch")});
+    options.positions.push_back(
+        {layout_of(each), each.at("patch"), each.value("axes", std::string())});
   }
   const auto probe = manifest.at("probe").get<Part>(), gate = manifest.at("gate").get<Part>();
   options.probe = maker_of("probe", probe, probes(), users.probes)(probe);

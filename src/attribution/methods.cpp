@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 #include <mutex>
 #include <utility>
@@ -14,28 +15,33 @@
 #include "diffmask/attribution/propagation/lrp.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/program/program.hpp"
+#include "program/program_graph.hpp"
 
 namespace diffmask {
 namespace {
 
 template <typename Kind>
-Method plain(const std::string& name) {
-  return {.name = name, .build = [](const MethodRequest& request) {
-            return std::make_unique<Kind>(request.model, request.options);
-          }};
+Method plain(const std::string& name, bool needs_gradients) {
+  return {.name = name,
+          .build =
+              [](const MethodRequest& request) {
+                return std::make_unique<Kind>(request.model, request.options);
+              },
+          .needs_gradients = needs_gradients};
 }
 
 std::vector<Method> unlearned_methods() {
   return {
-      plain<Uniform>("uniform"),
+      plain<Uniform>("uniform", false),
       {.name = "random",
        .build =
            [](const MethodRequest& request) {
              return std::make_unique<Random>(request.model, make_generator(request.settings.seed),
                                              request.options);
            }},
-      plain<Gradient>("gradient"),
-      plain<GradientTimesInput>("gradient_x_input"),
+      plain<Gradient>("gradient", true),
+      plain<GradientTimesInput>("gradient_x_input", true),
       {.name = "integrated_gradients",
        .build =
            [](const MethodRequest& request) {
@@ -43,8 +49,9 @@ std::vector<Method> unlearned_methods() {
              return std::make_unique<IntegratedGradients>(
                  request.model, request.options,
                  IntegratedGradientsOptions{.steps = steps, .max_steps = 8 * steps});
-           }},
-      plain<DeepLift>("deeplift"),
+           },
+       .needs_gradients = true},
+      plain<DeepLift>("deeplift", true),
       // As published, biases and softmax lose relevance, on encoders several hundred times as much
       // as there is of it.
       {.name = "lrp",
@@ -54,7 +61,7 @@ std::vector<Method> unlearned_methods() {
                                           LrpOptions{.rest = LrpOptions::Rest::spread});
            },
        .one_walk = true},
-      plain<LeaveOneOut>("leave_one_out"),
+      plain<LeaveOneOut>("leave_one_out", false),
       {.name = "exact_search",
        .build =
            [](const MethodRequest& request) {
@@ -62,7 +69,8 @@ std::vector<Method> unlearned_methods() {
                  request.model, request.options,
                  ExactSearchOptions{.criterion = request.settings.criterion,
                                     .max_passes = request.settings.max_passes});
-           }},
+           },
+       .needs_decision = true},
       {.name = "beam_search",
        .build =
            [](const MethodRequest& request) {
@@ -74,7 +82,8 @@ std::vector<Method> unlearned_methods() {
                      .criterion = settings.criterion,
                      .rank = settings.beam_by_gradient ? Rank::gradient : Rank::erasure,
                      .beam = settings.beam});
-           }},
+           },
+       .needs_decision = true},
       {.name = "random_search",
        .build =
            [](const MethodRequest& request) {
@@ -84,6 +93,48 @@ std::vector<Method> unlearned_methods() {
            }},
   };
 }
+
+// The first operator between a site and the output that autograd silently stops at; empty: none.
+std::string operator_without_gradients(const Program& program, const std::string& site) {
+  const ProgramGraph& graph = program.graph();
+  const auto any = [](const std::vector<Slot>& slots, const std::vector<bool>& marks) {
+    return std::any_of(slots.begin(), slots.end(),
+                       [&](Slot slot) { return marks[static_cast<size_t>(slot)]; });
+  };
+  std::vector<bool> below(graph.known.size(), false), above(graph.known.size(), false);
+  below[static_cast<size_t>(graph.sites.at(static_cast<size_t>(program.site(site).depth)).slot)] =
+      true;
+  above[static_cast<size_t>(graph.output)] = true;
+  for (const Step& step : graph.steps) {
+    if (!any(step.inputs, below)) continue;
+    for (const Slot slot : step.outputs) below[static_cast<size_t>(slot)] = true;
+  }
+  std::string first;
+  for (auto step = graph.steps.rbegin(); step != graph.steps.rend(); ++step) {
+    if (!any(step->outputs, above)) continue;
+    for (const Slot slot : step->inputs) above[static_cast<size_t>(slot)] = true;
+    const bool quantized = step->name.find("quantized::") != step->name.npos ||
+                           step->name.find("aten::quantize_per_") != step->name.npos;
+    if (quantized && any(step->inputs, below)) first = step->name;
+  }
+  return first;
+}
+
+// A method whose numbers are finite.
+class Finite : public Attributor {
+ public:
+  Finite(std::unique_ptr<Attributor> method, std::string name, bool nan_to_zero)
+      : method_(std::move(method)), name_(std::move(name)), nan_to_zero_(nan_to_zero) {}
+
+  Attribution attribute(const Batch& batch) const override {
+    return finite(method_->attribute(batch), name_, nan_to_zero_);
+  }
+
+ private:
+  std::unique_ptr<Attributor> method_;
+  std::string name_;
+  bool nan_to_zero_;
+};
 
 // The one list, and its lock.
 struct Registry {
@@ -115,7 +166,21 @@ std::unique_ptr<Attributor> Method::make(std::shared_ptr<const FrozenModel> mode
           settings.training_steps);
   require(settings.example_steps >= 0, "example_steps", ">= 0 (0: the default)",
           settings.example_steps);
-  return build({std::move(model), std::move(options), std::move(settings), std::move(training)});
+  const auto* program = dynamic_cast<const Program*>(model.get());
+  if (program && (needs_gradients || (settings.beam_by_gradient && name == "beam_search"))) {
+    for (const std::string& site : options.resolved(program).sites) {
+      const std::string blocked = operator_without_gradients(*program, site);
+      require(blocked.empty(), "method",
+              fmt::format("one that needs no gradients at '{}', as between it and the output they "
+                          "end at {}",
+                          site, blocked),
+              fmt::format("'{}'", name));
+    }
+  }
+  const bool nan_to_zero = options.nan_to_zero;
+  return std::make_unique<Finite>(
+      build({std::move(model), std::move(options), std::move(settings), std::move(training)}), name,
+      nan_to_zero);
 }
 
 std::vector<Method> methods() {

@@ -1,6 +1,7 @@
 #include "diffmask/attribution/passes.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,6 +32,15 @@ bool out_of_memory(const std::exception& error) {
 }
 
 }  // namespace
+
+bool same_output(const at::Tensor& found, const at::Tensor& expected) {
+  constexpr double kRounding = 1e-3;
+  if (found.sizes() != expected.sizes()) return false;
+  const at::Tensor a = found.to(at::kDouble), b = expected.to(at::kDouble);
+  const at::Tensor scale = b.masked_fill(at::isfinite(b).logical_not(), 0).abs();
+  const at::Tensor change = (a - b).masked_fill(a.eq(b), 0).abs();
+  return change.max().item<double>() <= kRounding * scale.max().item<double>();
+}
 
 void PassOptions::validate() const {
   require(max_batch >= 1, "max_batch", ">= 1", max_batch);
@@ -93,8 +103,31 @@ void Chunks::each(int64_t total, int64_t multiple,
   }
 }
 
-Passes::Passes(const FrozenModel& model, const Recording& recording, PassOptions options)
-    : model_(model), recording_(recording), chunks_(std::move(options)) {}
+Passes::Passes(const FrozenModel& model, const Recording& recording, PassOptions options,
+               std::vector<int64_t> axes)
+    : model_(model), recording_(recording), chunks_(std::move(options)), axes_(std::move(axes)) {}
+
+// Tried out, once for the sites of a pass, on the examples in another order and one of them twice: a
+// model may be of one size of batch alone.
+bool Passes::chooses_inputs(const std::vector<std::string>& sites) {
+  if (checked_sites_ == sites) return chooses_inputs_;
+  const at::NoGradGuard no_grad;
+  const at::Tensor& output = recording_.output();
+  const at::Tensor examples =
+      at::arange(output.size(0), at::TensorOptions(at::kLong).device(output.device()));
+  try {
+    const at::Tensor order = at::cat({examples.roll(1), examples.narrow(0, 0, 1)});
+    const Recording other = model_.select_rows(recording_, order, sites, axes_);
+    std::vector<Replacement> states;
+    for (const std::string& site : sites) states.push_back({site, other.state(site)});
+    chooses_inputs_ = same_output(model_.resume(other, std::move(states)), other.output());
+  } catch (const std::exception& error) {
+    if (out_of_memory(error)) throw;
+    chooses_inputs_ = false;
+  }
+  checked_sites_ = sites;
+  return chooses_inputs_;
+}
 
 const Recording& Passes::recording_of(const std::vector<std::string>& sites, const at::Tensor& rows,
                                       bool always_select) {
@@ -102,7 +135,8 @@ const Recording& Passes::recording_of(const std::vector<std::string>& sites, con
   if (!always_select && rows.equal(at::arange(size, rows.options()))) return recording_;
   if (!selected_rows_.defined() || !selected_rows_.equal(rows) || selected_sites_ != sites) {
     selected_ = {};  // never two at once
-    selected_ = model_.select_rows(recording_, rows, sites);
+    selected_ = chooses_inputs(sites) ? model_.select_rows(recording_, rows, sites, axes_)
+                                      : model_.rows_of_whole(recording_, rows, sites);
     selected_rows_ = rows;
     selected_sites_ = sites;
   }
@@ -115,6 +149,7 @@ void Passes::each(const std::vector<std::string>& sites, const at::Tensor& rows,
   // Where memory is measured, so is what selecting the first row takes.
   bool measured = options().memory > 0;
   if (measured) {
+    chooses_inputs(sites);  // not to be measured with the row
     selected_ = {};
     selected_rows_ = at::Tensor();
   }

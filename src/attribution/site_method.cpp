@@ -8,11 +8,17 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/mask/arranged.hpp"
 
 namespace diffmask {
 
 SiteMethod::SiteMethod(std::shared_ptr<const FrozenModel> model, AttributionOptions options)
-    : model_(std::move(model)), options_(options.resolved(model_.get())) {}
+    : model_(std::move(model)),
+      options_(options.resolved(model_.get())),
+      given_(options_.positions) {
+  model_ = arranged(std::move(model_), options_.sites, given_);
+  for (Positions& layout : options_.positions) layout = layout.arranged();
+}
 
 const std::string& SiteMethod::Original::site(int64_t depth) const {
   return options.sites.at(static_cast<size_t>(depth));
@@ -53,11 +59,14 @@ void SiteMethod::with_original(const Batch& given,
   const at::Tensor& output = recording.output();
   require(output.dim() > 0 && output.size(0) == batch.size(), "output",
           fmt::format("of {} examples, as batch.mask", batch.size()), shape_string(output.sizes()));
-  Passes passes(*model_, recording, options_.passes);
+  const bool as_given = dynamic_cast<const Arranged*>(model_.get()) == nullptr;
+  Passes passes(*model_, recording, options_.passes,
+                as_given ? batch.axes : std::vector<int64_t>(batch.inputs.size(), Batch::kWhole));
   const Original original{
       *model_, options_, batch, recording, target::value(options_.target, output, output), passes};
   for (size_t i = 0; needs_positions() && i < options_.sites.size(); ++i) {
     options_.check_state(i, original.state(static_cast<int64_t>(i)), batch);
+    check_layout(*model_, recording, batch, options_.sites[i], options_.positions_of(i));
   }
   use(original);
 }
@@ -81,8 +90,11 @@ Attribution SiteMethod::attribute(const Batch& batch) const {
   result.sites = options_.sites;
   result.scores = stacked(&Column::scores, 2).masked_fill(outside, 0);
   result.keep = stacked(&Column::keep, 2).masked_fill(outside, false);
-  for (const Column& column : columns) {
-    if (column.features.defined()) result.features.push_back(column.features);
+  for (size_t depth = 0; depth < columns.size(); ++depth) {
+    const at::Tensor& features = columns[depth].features;
+    if (features.defined()) {
+      result.features.push_back(positions_at(given_, depth).restore(features));
+    }
   }
   result.gap = stacked(&Column::gap, 1);
   result.proven = stacked(&Column::proven, 1);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/mask/arranged.hpp"
 
 namespace diffmask::cli {
 namespace {
@@ -23,22 +25,16 @@ at::Tensor everywhere(const Positions& positions, const at::Tensor& state) {
   return at::ones({features.size(0), features.size(1)}, at::kBool);
 }
 
-Target target_of(const at::Tensor& output, int64_t index) {
-  if (index >= 0) return target::class_index(index);
-  const bool one_number = output.dim() == 1 || (output.dim() == 2 && output.size(1) == 1);
-  return one_number ? Target(target::scalar) : Target(target::predicted);
-}
-
 // What one attribution explains: sites of the same positions, where that is one walk for all of
 // them; else each alone, so that what is drawn at a site does not depend on the others.
 std::vector<std::vector<std::string>> groups_of(const Recording& recording,
                                                 const std::vector<std::string>& sites,
-                                                const Method& method) {
+                                                const Layouts& layouts, const Method& method) {
   std::vector<std::vector<std::string>> groups;
   std::map<std::vector<int64_t>, size_t> known;  // by the mask's shape
   for (const std::string& site : sites) {
     const at::Tensor& state = recording.state(site);
-    const auto shape = everywhere(positions_of(state), state).sizes().vec();
+    const auto shape = everywhere(layouts.at(site), state).sizes().vec();
     const auto [found, is_new] = known.try_emplace(shape, groups.size());
     if (is_new || !method.one_walk) {
       groups.push_back({site});
@@ -81,18 +77,15 @@ void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& opt
       .add_option("--out", options.out,
                   "Safetensors file to write: scores (B, positions) for each site")
       ->required();
-  command
-      .add_option(
-          "--target", options.target,
-          "Class to explain; by default the predicted one. Methods that minimise a "
-          "divergence (bottlenecks, noise_tolerance, infomask, diffmask, reinforce) explain "
-          "the whole output")
-      ->check(CLI::NonNegativeNumber);
+  options.outputs.add_to(command);
   command
       .add_option("--baseline", options.baseline,
                   "What replaces a state: zero, mean (of these inputs' states), or a safetensors "
                   "file with a tensor for each site")
       ->capture_default_str();
+  command.add_flag(
+      "--nan-to-zero", options.nan_to_zero,
+      "Write 0 for numbers that are not finite, and say how many, in place of an error");
   command.add_flag("--features", options.features,
                    "Write scores (B, ..., features), before they are summed over features");
   command.add_option("--steps", options.steps, "Number of steps of integrated gradients")
@@ -116,32 +109,54 @@ void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& opt
   options.learning.add_to(command);
 }
 
-Fill fill_of(const std::string& baseline, uint64_t seed) {
+Layouts layouts_of(const Program& model, const Recording& recording,
+                   const std::vector<std::string>& sites, const OutputOptions& options) {
+  Layouts layouts;
+  for (const std::string& site : sites) {
+    try {
+      layouts.emplace(site, layout_of(model, recording, site, options.layouts));
+    } catch (const ArgumentError& error) {
+      if (sites.size() == 1) throw;
+      fmt::print(stderr, "diffmask: left out: {}\n", error.what());
+    }
+  }
+  require(!layouts.empty(), "--sites", "a pattern of states whose axes can be told",
+          fmt::format("{} others", sites.size()));
+  return layouts;
+}
+
+Fill fill_of(const std::string& baseline, uint64_t seed, const Layouts& layouts) {
   if (baseline == "other") return fill::other_example(make_generator(seed));
   if (baseline == "zero") return fill::zero;
   if (baseline == "mean") {
-    return [](const std::string&, const at::Tensor& state) {
-      const Positions positions = positions_of(state);
+    return [layouts](const std::string& site, const at::Tensor& state) {
+      const Positions positions = layouts.at(site).arranged();
       const at::Tensor mask = everywhere(positions, state);
       return positions.expand_vector(positions.channel_values(state, mask).mean(0));
     };
   }
   require(std::filesystem::exists(baseline), "--baseline",
           "zero, mean, other or a safetensors file", fmt::format("'{}'", baseline));
-  return fill::given(load_safetensors(baseline).tensors);
+  auto tensors = load_safetensors(baseline).tensors;
+  for (auto& [site, tensor] : tensors) {
+    const auto found = layouts.find(site);  // a tensor with all of the state's axes is laid out so
+    if (found == layouts.end() || found->second.batch_first()) continue;
+    const std::string names = found->second.names();
+    const auto axes = std::count_if(names.begin(), names.end(), [](char c) { return c >= 'A'; });
+    if (tensor.dim() == axes) tensor = found->second.arrange(tensor);
+  }
+  return fill::given(std::move(tensors));
 }
 
-Positions positions_of(const at::Tensor& state) {
-  using Layout = Positions::Layout;
-  return {state.dim() == 2 ? Layout::units : state.dim() == 4 ? Layout::image : Layout::sequence};
-}
-
-Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
-               const Positions& positions) {
+Batch batch_at(const Program& model, const Recording& recording, const Safetensors& file,
+               const std::string& site, const Positions& positions) {
+  const at::Tensor& state = recording.state(site);
   at::Tensor mask = everywhere(positions, state);
   const auto given = file.tensors.find("mask");
   if (given != file.tensors.end() && given->second.sizes() == mask.sizes()) mask = given->second;
-  return {inputs, mask, at::arange(mask.size(0), at::kLong), {}};
+  Batch batch{recording.inputs(), mask, at::arange(mask.size(0), at::kLong)};
+  batch.axes = axes_of(model, recording, mask.size(0));
+  return batch.to(recording.output().device());
 }
 
 namespace {
@@ -157,12 +172,12 @@ MethodSettings settings_of(const AttributeOptions& options) {
 
 // A site's scores as they are written, and its row of the summary.
 std::pair<at::Tensor, nlohmann::json> result_at(const Attribution& result, size_t depth,
-                                                const at::Tensor& state, bool features) {
+                                                const at::Tensor& state, const Positions& positions,
+                                                bool features) {
   const auto column = static_cast<int64_t>(depth);
-  at::Tensor scores = features ? result.features[depth] : result.scores.select(2, column);
-  if (state.dim() == 4 && !features) {
-    scores = scores.reshape({state.size(0), state.size(2), state.size(3)});
-  }
+  const at::Tensor scores =
+      features ? result.features[depth]
+               : positions.in_place(result.scores.select(2, column), state).contiguous();
   nlohmann::json row{{"name", result.sites[depth]}, {"shape", scores.sizes().vec()}};
   if (result.gap.defined()) {
     row["largest_gap"] = result.gap.select(1, column).abs().max().item<double>();
@@ -176,37 +191,45 @@ std::pair<at::Tensor, nlohmann::json> result_at(const Attribution& result, size_
 }  // namespace
 
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                         const Safetensors& file, const std::vector<std::string>& sites,
+                         const Safetensors& file, std::vector<std::string> sites,
                          const AttributeOptions& options) {
   const Method chosen = method(options.method);
   const Recording recording = model->record(moved(inputs, *model), sites);
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, nlohmann::json> row_of;
-  int64_t passes = 0;
-  for (const std::vector<std::string>& group : groups_of(recording, sites, chosen)) {
+  int64_t passes = 0, zeroed = 0;
+  const Layouts layouts = layouts_of(*model, recording, sites, options.outputs);
+  std::erase_if(sites, [&](const std::string& site) { return !layouts.contains(site); });
+  for (const std::vector<std::string>& group : groups_of(recording, sites, layouts, chosen)) {
     AttributionOptions common;
     common.sites = group;
     for (const std::string& site : group) {
-      common.positions.push_back(positions_of(recording.state(site)));
+      common.positions.push_back(layouts.at(site));
     }
-    common.target = target_of(recording.output(), options.target);
-    common.fill = fill_of(options.baseline, options.seed);
+    const Explained what =
+        explained(arranged_output(recording.output(), common.positions.front().unbatched()),
+                  options.outputs, chosen);
+    MethodSettings settings = settings_of(options);
+    if (what.target) common.target = what.target;
+    if (what.divergence) settings.divergence = what.divergence;
+    if (what.criterion) settings.criterion = what.criterion;
+    common.nan_to_zero = options.nan_to_zero;
+    common.fill = fill_of(options.baseline, options.seed, layouts);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
-    const Batch batch =
-        batch_at(inputs, file, recording.state(group.front()), common.positions.front());
+    const Batch batch = batch_at(*model, recording, file, group.front(), common.positions.front());
     const Attribution result =
-        chosen.make(model, common, settings_of(options), std::make_shared<BatchRows>(batch))
-            ->attribute(batch);
+        chosen.make(model, common, settings, std::make_shared<BatchRows>(batch))->attribute(batch);
     require(!options.features || !result.features.empty(), "--features",
             "asked for of a method that has them", options.method);
     for (size_t depth = 0; depth < group.size(); ++depth) {
-      auto [scores, row] =
-          result_at(result, depth, recording.state(group[depth]), options.features);
+      auto [scores, row] = result_at(result, depth, recording.state(group[depth]),
+                                     common.positions[depth], options.features);
       row_of.emplace(group[depth], std::move(row));
       tensors.emplace(group[depth], std::move(scores));
     }
     passes += result.passes;
+    zeroed += result.zeroed;
   }
   nlohmann::json rows = nlohmann::json::array();
   for (const std::string& site : sites) rows.push_back(row_of.at(site));
@@ -215,13 +238,15 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
   return {{"method", options.method},
           {"sites", rows},
           {"passes", passes},
+          {"zeroed", zeroed},
           {"seconds", seconds.count()}};
 }
 
 int run_attribute(const ModelOptions& options, const AttributeOptions& attribution) {
   const Safetensors file = load_safetensors(options.inputs);
   const Inputs inputs = inputs_of(file);
-  const auto model = options.load(static_cast<int64_t>(inputs.size()), attribution.seed);
+  const auto model = attribution.outputs.chosen(options).load(static_cast<int64_t>(inputs.size()),
+                                                              attribution.seed);
   const nlohmann::json result =
       attribute(model, inputs, file, options.explained_sites(*model, inputs), attribution);
   if (options.json) {
@@ -232,6 +257,9 @@ int run_attribute(const ModelOptions& options, const AttributeOptions& attributi
     fmt::print("{:<48} {}{}{}\n", site["name"].get<std::string>(), site["shape"].dump(),
                site.contains("largest_gap") ? ", largest gap " + site["largest_gap"].dump() : "",
                site.contains("proven") ? ", proven for " + site["proven"].dump() : "");
+  }
+  if (result["zeroed"] != 0) {
+    fmt::print("{} numbers were not finite: 0 was written for them\n", result["zeroed"].dump());
   }
   fmt::print("{} passes in {:.1f} s; wrote {}\n", result["passes"].dump(),
              result["seconds"].get<double>(), attribution.out);

@@ -5,12 +5,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "cli/model_file.hpp"
+#include "cli/outputs.hpp"
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/format/safetensors.hpp"
 #include "diffmask/mask/fill.hpp"
@@ -28,33 +30,35 @@ struct LearningOptions {
 
 struct AttributeOptions {
   std::string method, baseline = "zero", out;
-  int64_t target = -1;  ///< a class; -1: the predicted one, or an output's only number
+  OutputOptions outputs;
   int64_t steps = 50, beam = 5, max_batch = 64, memory_mb = 0;
   double epsilon = 0.1;  ///< of the constraint D <= epsilon
   uint64_t seed = 0;
-  bool features = false;
+  bool features = false, nan_to_zero = false;
   LearningOptions learning;
 };
 
 void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& options);
 
+/// Where the positions of each site's state are. Of several sites, those are left out, and named on
+/// stderr, of which that cannot be told.
+using Layouts = std::map<std::string, Positions>;
+Layouts layouts_of(const Program& model, const Recording& recording,
+                   const std::vector<std::string>& sites, const OutputOptions& options);
+
 /// What replaces a state: zero, the mean over the batch's states, another example's state, or the
 /// site's tensor in a file.
-Fill fill_of(const std::string& baseline, uint64_t seed);
+Fill fill_of(const std::string& baseline, uint64_t seed, const Layouts& layouts);
 
-/// A vector's units for a state of two dimensions, an image's cells for one of four, else a
-/// sequence's.
-Positions positions_of(const at::Tensor& state);
-
-/// The batch at a site with this state. A file's "mask" (B, P) bool counts where it is as large.
-Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
-               const Positions& positions);
+/// The batch at a recorded site. A file's "mask" (B, P) bool counts where it is as large.
+Batch batch_at(const Program& model, const Recording& recording, const Safetensors& file,
+               const std::string& site, const Positions& positions);
 
 /// Explains the model's output on `file`'s inputs at each of the sites, writes one tensor per site
 /// to options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at
 /// sites with as many. Methods that need training data learn from the same inputs.
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                         const Safetensors& file, const std::vector<std::string>& sites,
+                         const Safetensors& file, std::vector<std::string> sites,
                          const AttributeOptions& options);
 
 /// Reads the files, explains and prints the summary.

@@ -16,6 +16,7 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/mask/arranged.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 namespace diffmask::cli {
@@ -68,6 +69,7 @@ void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options
       .add_option("--budget", options.budget, "Passes per example of exact and of random search")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  options.outputs.add_to(command);
   options.learning.add_to(command);
   command.add_option("--seeds", options.seeds, "Number of runs per method")->capture_default_str();
   command.add_option("--seed", options.seed, "Seed of the first run")->capture_default_str();
@@ -89,25 +91,35 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
         fmt::format("diffmask ({})", std::filesystem::path(path).stem().string());
     explainers.push_back(compared_explainer(name, model, std::move(loaded)));
   }
-  const MethodSettings settings{.steps = options.steps,
-                                .beam = options.beam,
-                                .max_passes = options.budget,
-                                .random_passes = options.budget,
-                                .epsilon = options.epsilon,
-                                .training_steps = options.learning.training_steps,
-                                .example_steps = options.learning.example_steps};
+  MethodSettings settings{.steps = options.steps,
+                          .beam = options.beam,
+                          .max_passes = options.budget,
+                          .random_passes = options.budget,
+                          .epsilon = options.epsilon,
+                          .training_steps = options.learning.training_steps,
+                          .example_steps = options.learning.example_steps};
   const Recording recording = model->record(moved(inputs, *model), sites);
+  const Layouts layouts = layouts_of(*model, recording, sites, options.outputs);
   Comparison all;
   for (const std::string& site : sites) {
-    const at::Tensor& state = recording.state(site);
+    if (!layouts.contains(site)) continue;
+    const Positions& positions = layouts.at(site);
+    const Explained what =
+        compared(arranged_output(recording.output(), positions.unbatched()), options.outputs);
+    settings.divergence = what.divergence;
+    settings.criterion = what.criterion;
     AttributionOptions common;
-    common.positions = {positions_of(state)};
-    common.target = target::predicted_logit;
-    common.fill = fill_of(options.baseline, options.seed);
+    common.positions = {positions};
+    common.target = what.target;
+    common.fill = fill_of(options.baseline, options.seed, layouts);
     common.passes.max_batch = options.max_batch;
     const ComparisonOptions measures{.sites = {site},
                                      .faithfulness = {.positions = common.positions[0],
                                                       .fill = common.fill,
+                                                      .log_probability = what.log_probability,
+                                                      .target = what.target,
+                                                      .divergence = what.divergence,
+                                                      .criterion = what.criterion,
                                                       .passes = common.passes},
                                      .epsilon = options.epsilon,
                                      .keep_rates = options.keep_rates,
@@ -115,7 +127,7 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                                      .seed = options.seed,
                                      .batch_size = options.batch_size};
     const auto rows =
-        std::make_shared<BatchRows>(batch_at(inputs, file, state, common.positions[0]));
+        std::make_shared<BatchRows>(batch_at(*model, recording, file, site, positions));
     std::vector<ComparedMethod> methods =
         compared_methods(with_controls(options.methods), common, settings, rows);
     methods.insert(methods.end(), explainers.begin(), explainers.end());
@@ -139,7 +151,8 @@ void write_comparison(const Comparison& comparison, const std::string& title,
 int run_compare(const ModelOptions& options, const CompareOptions& comparison) {
   const Safetensors file = load_safetensors(options.inputs);
   const Inputs inputs = inputs_of(file);
-  const auto model = options.load(static_cast<int64_t>(inputs.size()), comparison.seed);
+  const auto model =
+      comparison.outputs.chosen(options).load(static_cast<int64_t>(inputs.size()), comparison.seed);
   const Comparison result =
       compare(model, inputs, file, options.explained_sites(*model, inputs), comparison);
   write_comparison(result, options.model, comparison);

@@ -26,6 +26,7 @@ struct CompareOptions {
   int64_t steps = 20, beam = 1, budget = 200;
   int64_t seeds = 1, batch_size = 32, max_batch = 64;
   uint64_t seed = 0;
+  OutputOptions outputs;
   LearningOptions learning;
 };
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
 
 #include "diffmask/core/error.hpp"
@@ -12,27 +14,51 @@ namespace diffmask {
 
 namespace {
 
+// `change` takes a tensor and the axis of its examples.
 template <class Change>
 Batch changed(const Batch& batch, const Change& change) {
-  const auto of = [&](const at::Tensor& t) { return t.defined() ? change(t) : t; };
+  const auto of = [&](const at::Tensor& t) { return t.defined() ? change(t, 0) : t; };
   Batch result{{}, of(batch.mask), of(batch.examples), of(batch.labels), of(batch.groups)};
-  for (const at::Tensor& input : batch.inputs) result.inputs.push_back(of(input));
+  for (size_t i = 0; i < batch.inputs.size(); ++i) {
+    const at::Tensor& input = batch.inputs[i];
+    result.inputs.push_back(input.defined() ? change(input, batch.axis(i)) : input);
+  }
+  result.axes = batch.axes;
   return result;
+}
+
+// Some of the examples of each input; those that all read whole stay as they are.
+template <class Choose>
+Batch chosen(const Batch& batch, bool all, const Choose& choose) {
+  for (size_t i = 0; !all && i < batch.inputs.size(); ++i) {
+    require(batch.axis(i) != Batch::kWhole, fmt::format("batch.inputs[{}]", i),
+            "an input from which examples can be chosen: explain all of the batch at once, by a "
+            "method that learns nothing or fits each batch, or name its examples' axis "
+            "(Batch::axes)",
+            shape_string(batch.inputs[i].sizes()));
+  }
+  return changed(batch,
+                 [&](const at::Tensor& t, int64_t axis) { return axis < 0 ? t : choose(t, axis); });
 }
 
 }  // namespace
 
 Batch Batch::to(c10::Device device) const {
-  return changed(*this, [&](const at::Tensor& t) { return t.to(device); });
+  return changed(*this, [&](const at::Tensor& t, int64_t) { return t.to(device); });
 }
 
 Batch Batch::narrow(int64_t begin, int64_t size) const {
-  return changed(*this, [&](const at::Tensor& t) { return t.narrow(0, begin, size); });
+  return chosen(*this, begin == 0 && size == this->size(),
+                [&](const at::Tensor& t, int64_t axis) { return t.narrow(axis, begin, size); });
 }
 
 Batch Batch::select(const at::Tensor& rows) const {
-  return changed(*this, [&](const at::Tensor& t) { return t.index_select(0, rows); });
+  const bool all = rows.equal(at::arange(size(), rows.options()));
+  return chosen(*this, all,
+                [&](const at::Tensor& t, int64_t axis) { return t.index_select(axis, rows); });
 }
+
+bool Batch::can_select() const { return std::find(axes.begin(), axes.end(), kWhole) == axes.end(); }
 
 void Batch::validate() const {
   require(!inputs.empty(), "batch.inputs", "at least one tensor", "none");
@@ -46,11 +72,17 @@ void Batch::validate() const {
     throw ArgumentError("batch.mask", "true at one position or more of every row",
                         fmt::format("only padding in row {}", empty.nonzero()[0].item<int64_t>()));
   }
+  require(axes.empty() || axes.size() == inputs.size(), "batch.axes",
+          fmt::format("none, or one for each of {} inputs", inputs.size()), axes.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::string name = fmt::format("batch.inputs[{}]", i);
     require(inputs[i].defined(), name, "defined", "an undefined tensor");
-    require(inputs[i].dim() > 0 && inputs[i].size(0) == size(), name,
-            fmt::format("of {} examples, as batch.mask", size()), shape_string(inputs[i].sizes()));
+    if (axis(i) == kShared || axis(i) == kWhole) continue;
+    require(axis(i) >= 0 && inputs[i].dim() > axis(i) && inputs[i].size(axis(i)) == size(), name,
+            fmt::format("of {} examples, as batch.mask", size()),
+            fmt::format("{} (Batch::axes names another axis than {}, or an input that all examples "
+                        "share)",
+                        shape_string(inputs[i].sizes()), axis(i)));
   }
   if (examples.defined()) {
     check_shape("batch.examples", examples, {size()});

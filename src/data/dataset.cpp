@@ -107,7 +107,9 @@ Batch Subset::batch(const std::vector<int64_t>& examples) const {
 }
 
 Batch BatchRows::batch(const std::vector<int64_t>& examples) const {
-  const at::Tensor rows = at::tensor(examples, at::kLong).to(all_.mask.device());
+  std::vector<int64_t> order = examples;
+  if (!all_.can_select()) std::sort(order.begin(), order.end());  // all of them, as they lie there
+  const at::Tensor rows = at::tensor(order, at::kLong).to(all_.mask.device());
   Batch batch = all_.select(rows);
   batch.examples = rows;
   return batch;

@@ -8,6 +8,7 @@
 #include "attribution/erasure/erased.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/mask/arranged.hpp"
 #include "diffmask/mask/masking.hpp"
 #include "diffmask/metrics/keep_top.hpp"
 
@@ -32,6 +33,17 @@ at::Tensor infidelity_of(const at::Tensor& products, const at::Tensor& drops, bo
   return (scale * products - drops).square().mean(0);
 }
 
+// Examples are not chosen from the inputs of a model whose states are arranged.
+std::vector<int64_t> axes_of(const Batch& batch, const Positions& positions) {
+  if (positions.batch_first()) return batch.axes;
+  return std::vector<int64_t>(batch.inputs.size(), Batch::kWhole);
+}
+
+// A model that its user keeps alive.
+std::shared_ptr<const FrozenModel> borrowed(const FrozenModel& model) {
+  return {std::shared_ptr<const void>(), &model};
+}
+
 }  // namespace
 
 void FaithfulnessOptions::validate() const {
@@ -43,22 +55,25 @@ void FaithfulnessOptions::validate() const {
   require(log_probability != nullptr, "log_probability", "a function", "none");
   require(target != nullptr, "target", "a function", "none");
   require(divergence != nullptr, "divergence", "a function", "none");
-  require(criterion != nullptr, "criterion", "a function", "none");
   passes.validate();
 }
 
 struct FaithfulnessMeter::State {
   State(const FrozenModel& model_, const Batch& given, FaithfulnessOptions options_)
-      : model(model_),
-        options(std::move(options_)),
-        common{.sites = {options.site}, .positions = {options.positions}, .target = options.target},
+      : options(std::move(options_)),
+        held(arranged(borrowed(model_), {options.site}, {options.positions})),
+        model(*held),
+        common{.sites = {options.site},
+               .positions = {options.positions.arranged()},
+               .target = options.target},
         batch(given.to(model.device())),
         recording(model.record(batch.inputs, {options.site})),
-        passes(model, recording, options.passes),
+        passes(model, recording, options.passes, axes_of(batch, options.positions)),
         units(batch),
         count(units.present().sum(1)),
         original{model, common, batch, recording, at::Tensor(), passes} {
     common.check_state(0, state(), batch);
+    check_layout(model, recording, batch, options.site, common.positions[0]);
     fill = fill::value(options.fill, options.site, state());
     log_p = log_probability(recording.output(), recording.output());
     p = log_p.exp();
@@ -103,8 +118,9 @@ struct FaithfulnessMeter::State {
     return at::cat(parts);
   }
 
-  const FrozenModel& model;
   const FaithfulnessOptions options;
+  const std::shared_ptr<const FrozenModel> held;
+  const FrozenModel& model;  // its states have the examples first
   const AttributionOptions common;
   const Batch batch;
   const Recording recording;
@@ -183,17 +199,19 @@ MaskEffect FaithfulnessMeter::apply(const at::Tensor& keep) {
   const at::Tensor units = s.chosen_units(keep), rows = s.original.examples();
   const at::Tensor outcome =
       s.run(rows, units, [&](const at::Tensor& output, const at::Tensor& from) {
-        return at::stack({s.options.divergence(from, output).to(at::kDouble),
-                          s.log_probability(output, from).exp(),
-                          s.options.criterion(output, from).to(at::kDouble)},
-                         1);
+        return at::stack(
+            {s.options.divergence(from, output).to(at::kDouble),
+             s.log_probability(output, from).exp(),
+             s.options.criterion ? s.options.criterion(output, from).to(at::kDouble)
+                                 : at::zeros({output.size(0)}, at::kDouble).to(output.device())},
+            1);
       });
   const at::Tensor without =
       s.run(rows, units.logical_not(), [&](const at::Tensor& output, const at::Tensor& from) {
         return s.log_probability(output, from).exp();
       });
   return {units.sum(1).to(at::kDouble) / s.count, outcome.select(1, 0), s.p - outcome.select(1, 1),
-          s.p - without, outcome.select(1, 2).gt(0)};
+          s.p - without, s.options.criterion ? outcome.select(1, 2).gt(0) : at::Tensor()};
 }
 
 std::pair<at::Tensor, at::Tensor> FaithfulnessMeter::top(const at::Tensor& scores, double share,

@@ -155,7 +155,7 @@ void SiteComparison::measure_own_choice(FaithfulnessMeter& meter, const at::Tens
   values.add("kept", effect.kept);
   values.add("D", effect.divergence);
   values.add("D <= eps", effect.divergence.le(options_.epsilon));
-  values.add("same prediction", effect.agrees);
+  if (effect.agrees.defined()) values.add("same prediction", effect.agrees);
 }
 
 void SiteComparison::measure_equal_rates(FaithfulnessMeter& meter, const at::Tensor& scores,

@@ -186,8 +186,7 @@ Recording FrozenModel::record(const Inputs& inputs, const std::vector<std::strin
   return recording;
 }
 
-Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor& rows,
-                                   const std::vector<std::string>& sites) const {
+void FrozenModel::check_rows(const Recording& recording, const at::Tensor& rows) const {
   check_recorded_here(recording);
   check_shape("rows", rows, {-1});
   check_dtype("rows", rows, at::kLong);
@@ -195,17 +194,29 @@ Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor&
   const int64_t least = rows.min().item<int64_t>(), largest = rows.max().item<int64_t>();
   require(least >= 0 && largest < size, "rows", fmt::format("in [0, {})", size),
           least < 0 ? least : largest);
+}
+
+Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor& rows,
+                                   const std::vector<std::string>& sites,
+                                   const std::vector<int64_t>& axes) const {
+  check_rows(recording, rows);
+  require(axes.empty() || axes.size() == recording.inputs().size(), "axes",
+          fmt::format("none, or one for each of {} inputs", recording.inputs().size()),
+          axes.size());
+  const int64_t size = recording.output().size(0);
   at::NoGradGuard no_grad;
-  const auto selected = [&](const std::string& name, const at::Tensor& tensor) {
-    require(tensor.dim() > 0 && tensor.size(0) == size, name,
+  const auto selected = [&](const std::string& name, const at::Tensor& tensor, int64_t axis = 0) {
+    if (axis == Batch::kShared) return tensor;
+    require(axis >= 0 && tensor.dim() > axis && tensor.size(axis) == size, name,
             fmt::format("of {} examples, as the output", size), shape_string(tensor.sizes()));
-    return tensor.index_select(0, rows);
+    return tensor.index_select(axis, rows);
   };
   Recording result;
   result.model_ = id_;
   result.output_ = selected("output", recording.output());
   for (size_t i = 0; i < recording.inputs().size(); ++i) {
-    result.inputs_.push_back(selected(fmt::format("inputs[{}]", i), recording.inputs()[i]));
+    result.inputs_.push_back(
+        selected(fmt::format("inputs[{}]", i), recording.inputs()[i], axes.empty() ? 0 : axes[i]));
   }
   for (const std::string& site : sites) {
     result.states_[site] = selected(fmt::format("state at '{}'", site), recording.state(site));
@@ -216,6 +227,52 @@ Recording FrozenModel::select_rows(const Recording& recording, const at::Tensor&
   carry(pass);
   result.memory_ = std::move(pass.memory);
   return result;
+}
+
+Recording FrozenModel::rows_of_whole(const Recording& recording, const at::Tensor& rows,
+                                     const std::vector<std::string>& sites) const {
+  check_rows(recording, rows);
+  Recording result;
+  result.model_ = id_;
+  result.output_ = recording.output().index_select(0, rows);
+  result.inputs_ = recording.inputs();
+  for (const std::string& site : sites) {
+    const at::Tensor& state = recording.state(site);
+    require(state.dim() > 0 && state.size(0) == recording.output().size(0),
+            fmt::format("state at '{}'", site),
+            fmt::format("of {} examples, as the output", recording.output().size(0)),
+            shape_string(state.sizes()));
+    result.states_[site] = state.index_select(0, rows);
+  }
+  result.whole_ = std::make_shared<const Recording>(recording);
+  result.rows_ = rows;
+  return result;
+}
+
+// Pass k has the k-th occurrence of each row, so that a pass has an example once at most.
+at::Tensor FrozenModel::resume_whole(const Recording& recording,
+                                     const std::vector<Replacement>& replacements) const {
+  const at::Tensor rows = recording.rows_.to(at::kCPU).contiguous();
+  std::vector<std::vector<int64_t>> passes;
+  std::map<int64_t, size_t> seen;
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    const size_t pass = seen[rows.data_ptr<int64_t>()[i]]++;
+    if (pass == passes.size()) passes.emplace_back();
+    passes[pass].push_back(i);
+  }
+  std::vector<at::Tensor> outputs, places;
+  for (const std::vector<int64_t>& pass : passes) {
+    const at::Tensor place = at::tensor(pass, at::kLong).to(recording.rows_.device());
+    const at::Tensor example = recording.rows_.index_select(0, place);
+    std::vector<Replacement> whole;
+    for (const auto& [site, state] : replacements) {
+      whole.push_back({site, recording.whole_->state(site).index_copy(
+                                 0, example, state.index_select(0, place))});
+    }
+    outputs.push_back(resume(*recording.whole_, std::move(whole)).index_select(0, example));
+    places.push_back(place);
+  }
+  return at::cat(outputs).index_select(0, at::cat(places).argsort());
 }
 
 at::Tensor FrozenModel::resume(const Recording& recording, const std::string& site,
@@ -238,6 +295,7 @@ at::Tensor FrozenModel::resume(const Recording& recording,
       check_dtype(name, replacement.state, recording.state(site.name).scalar_type());
     }
   }
+  if (recording.whole_) return resume_whole(recording, replacements);
   // Without a state that asks for gradients the pass is the one that was recorded, mode and all:
   // some kernels give other bits where gradients may be asked for.
   const bool gradients = std::any_of(replacements.begin(), replacements.end(),

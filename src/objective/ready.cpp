@@ -11,9 +11,12 @@ const std::map<std::string, Divergence>& divergence::ready() {
       {"classes", classes},
       {"cross_entropy", cross_entropy},
       {"jensen_shannon", jensen_shannon},
+      {"multi_label", multi_label},
+      {"next_token", next_token},
       {"reverse_categorical", reverse_categorical},
       {"span", span},
-      {"squared_error", squared_error}};
+      {"squared_error", squared_error},
+      {"tokens", tokens}};
   return all;
 }
 

@@ -35,11 +35,18 @@ struct Attribution {
   /// (B, D) bool, for searches: whether `keep` is known to be best. Undefined for others.
   at::Tensor proven = {};
   int64_t passes = 0;  ///< rows that ran through the model, or a part of it, forward
+  int64_t zeroed =
+      0;  ///< numbers that were not finite, and are 0 (AttributionOptions::nan_to_zero)
 
   /// The depths at which a position is still needed, counted by probability: the sum of the scores
   /// over depths (De Cao et al. 2020, section 5). Shape: (B, P).
   at::Tensor depths_survived() const { return scores.sum(2); }
 };
+
+/// The attribution with finite scores, features and gaps alone: others are an ArgumentError that
+/// names the method and the site or, with `nan_to_zero`, 0 and counted. All methods of the registry
+/// give theirs through it.
+Attribution finite(Attribution attribution, const std::string& method, bool nan_to_zero = false);
 
 /// The depths of several attributions of one batch in a row, a site called "<name>, <site>".
 /// ArgumentError where they are not of the same positions.
@@ -50,12 +57,17 @@ struct AttributionOptions {
   std::vector<std::string> sites = {};    ///< the depths, in execution order; if empty, all sites
   std::vector<Positions> positions = {};  ///< one for all sites, or one per site; empty: sequences
   Target target = target::predicted;      ///< the number that is explained
-  Fill fill = fill::zero;                 ///< what replaces a state that is taken away
-  PassOptions passes = {};                ///< how many rows run at once, and who watches
+  Fill fill = fill::zero;   ///< what replaces a state that is taken away; is shown the state with
+                            ///< the examples first (Positions::arrange)
+  PassOptions passes = {};  ///< how many rows run at once, and who watches
 
   /// Scores of 0 where the output does not depend on a site, in place of an ArgumentError that
   /// names it; of methods by gradients, which can tell.
   bool zero_where_independent = false;
+
+  /// Scores, features and gaps that are not finite become 0 and are counted (Attribution::zeroed),
+  /// in place of an ArgumentError that names method and site.
+  bool nan_to_zero = false;
 
   /// Throws ArgumentError for what no model could do.
   void validate() const;

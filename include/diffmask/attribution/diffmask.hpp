@@ -24,6 +24,7 @@
 #include "diffmask/attribution/explainer_file.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/mask/arranged.hpp"
 #include "diffmask/train/trainer.hpp"
 
 namespace diffmask {
@@ -46,6 +47,10 @@ class DiffMask : public Attributor {
     require(training.size() >= 1, "training", "of at least one example", training.size());
     const RecordedBatch typical = recorded(
         *model_, training, typical_batch(training, options.batches.batch_size), options_.sites);
+    for (size_t i = 0; i < options_.sites.size(); ++i) {
+      check_layout(*model_, typical.recording, typical.batch, options_.sites[i],
+                   positions_at(options_.positions, i));
+    }
     return train_on(std::make_shared<Explainer>(*model_, options_, typical.recording, typical.batch,
                                                 Capacity{training.size(), training.longest()},
                                                 make_generator(derive_seed(options.seed, kProbes))),

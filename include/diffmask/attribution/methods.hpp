@@ -56,7 +56,7 @@ struct MethodSettings {
   Criterion criterion = same_prediction;  ///< exact_search, beam_search: whether a decision holds
 
   /// Methods that minimise a divergence: bottlenecks, noise_tolerance, infomask, DiffMask,
-  /// REINFORCE.
+  /// REINFORCE. Which fits which output: output_kind.hpp.
   Divergence divergence = divergence::classes;
   double epsilon = 0.1;  ///< DiffMask, REINFORCE: the constraint D <= epsilon, > 0
 
@@ -93,12 +93,16 @@ struct Method {
   std::string name;  ///< in snake_case
   std::function<std::unique_ptr<Attributor>(const MethodRequest& request)> build = nullptr;
 
-  bool needs_training = false;  ///< learns from training data when it is made
-  bool fits_examples = false;   ///< learns anew from each batch that it explains: slow
-  bool one_walk = false;        ///< whether several sites cost what one does
+  bool needs_training = false;   ///< learns from training data when it is made
+  bool fits_examples = false;    ///< learns anew from each batch that it explains: slow
+  bool one_walk = false;         ///< whether several sites cost what one does
+  bool whole_output = false;     ///< minimises a divergence of the whole output: reads no target
+  bool needs_decision = false;   ///< reads a criterion
+  bool needs_gradients = false;  ///< of the model's operators between a site and the output
 
   /// Made and, where it needs that, trained: ready to explain. ArgumentError names the method that
-  /// lacks training data. The training data are not read later; those of `borrowed` will do.
+  /// lacks training data, or a quantized operator without gradients where the method needs them.
+  /// The training data are not read later; those of `borrowed` will do.
   std::unique_ptr<Attributor> make(std::shared_ptr<const FrozenModel> model,
                                    AttributionOptions options = {}, MethodSettings settings = {},
                                    std::shared_ptr<const Dataset> training = nullptr) const;

@@ -8,6 +8,11 @@
 /// A pass resumes a recording of its rows (FrozenModel::select_rows), so that variants of one
 /// example and of many share it. Passes whose rows are the same examples share that recording, too:
 /// the order "first variant of each example, second variant of each, ..." is the cheap one.
+///
+/// Where examples cannot be chosen from the inputs, because they do not begin with the examples
+/// (Batch::axes) or because the model on chosen inputs gives something else than it gave for those
+/// examples (a mask (T, T) of all where T happens to be B), passes are of the whole batch
+/// (FrozenModel::rows_of_whole).
 
 #include <cstdint>
 #include <functional>
@@ -68,6 +73,9 @@ class Chunks {
   int64_t count_ = 0, planned_ = 0;
 };
 
+/// Whether two outputs are the same up to rounding, 1e-3 of the largest. Shape: any.
+bool same_output(const at::Tensor& found, const at::Tensor& expected);
+
 class Passes {
  public:
   /// Rows begin .. end - 1, with the recording that they resume.
@@ -76,8 +84,10 @@ class Passes {
     int64_t begin, end;
   };
 
-  /// Both have to outlive this. Throws ArgumentError for options that are not valid.
-  Passes(const FrozenModel& model, const Recording& recording, PassOptions options);
+  /// Both have to outlive this; `axes` as Batch::axes. Throws ArgumentError for options that are not
+  /// valid.
+  Passes(const FrozenModel& model, const Recording& recording, PassOptions options,
+         std::vector<int64_t> axes = {});
 
   void expect(int64_t rows) { chunks_.expect(rows); }
 
@@ -93,10 +103,15 @@ class Passes {
  private:
   const Recording& recording_of(const std::vector<std::string>& sites, const at::Tensor& rows,
                                 bool always_select);
+  // Whether the recordings of chosen rows are those of chosen inputs.
+  bool chooses_inputs(const std::vector<std::string>& sites);
 
   const FrozenModel& model_;
   const Recording& recording_;
   Chunks chunks_;
+  std::vector<int64_t> axes_;
+  std::vector<std::string> checked_sites_;
+  bool chooses_inputs_ = false;
   std::vector<std::string> selected_sites_;
   at::Tensor selected_rows_;
   Recording selected_;

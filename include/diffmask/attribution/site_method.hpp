@@ -21,6 +21,7 @@ class SiteMethod : public Attributor {
   /// the state; Cancelled.
   Attribution attribute(const Batch& batch) const override;
 
+  /// As they are used: valid, with sites, the positions arranged (Positions::arranged).
   const AttributionOptions& options() const { return options_; }
 
   /// A recorded batch, ready to be explained.
@@ -69,8 +70,10 @@ class SiteMethod : public Attributor {
   static Column summed(const Original& original, int64_t depth, const at::Tensor& features);
 
  private:
+  // The model and the layouts are arranged: states have the examples first.
   std::shared_ptr<const FrozenModel> model_;
   AttributionOptions options_;
+  std::vector<Positions> given_;
 };
 
 }  // namespace diffmask

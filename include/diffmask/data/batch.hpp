@@ -29,12 +29,25 @@ struct Batch {
   /// a region). Groups are numbered from 0 in each row; -1: the position has no gate.
   at::Tensor groups = {};
 
+  /// Where each input's examples lie, optional: an axis, kShared or kWhole. If empty, along axis 0
+  /// of all inputs.
+  std::vector<int64_t> axes = {};
+  static constexpr int64_t kShared = -1;  ///< all examples read it whole: a mask (T, T), a number
+  static constexpr int64_t kWhole = -2;  ///< in a way of its own (offsets, edges): no example of it
+                                         ///< can be taken without the others
+
+  /// The axis of an input, kShared or kWhole.
+  int64_t axis(size_t input) const { return axes.empty() ? 0 : axes.at(input); }
+  /// Whether every input lets examples be chosen.
+  bool can_select() const;
+
   int64_t size() const { return mask.defined() ? mask.size(0) : 0; }
 
   /// The same batch with every tensor on `device`.
   Batch to(c10::Device device) const;
 
-  /// Rows begin .. begin + size - 1, as views.
+  /// Rows begin .. begin + size - 1, as views. ArgumentError, as for `select`, where they are not
+  /// all and an input cannot be chosen from (kWhole).
   Batch narrow(int64_t begin, int64_t size) const;
 
   /// These rows, copied. Shape: rows (N) int64, on the batch's device.

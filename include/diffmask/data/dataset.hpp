@@ -88,6 +88,8 @@ class Subset : public Dataset {
 };
 
 /// The rows of one batch as a data set, numbered from 0. Each has all of the batch's positions.
+/// Where examples cannot be chosen from an input (Batch::kWhole), it gives all of them at once, in
+/// the batch's order, or an ArgumentError that names the input.
 class BatchRows : public Dataset {
  public:
   explicit BatchRows(Batch all) : all_(std::move(all)) {}

@@ -134,8 +134,8 @@ class Explainer : public torch::nn::Module {
   at::Tensor masked_state(const Recording& recording, int64_t depth, const at::Tensor& z) const {
     const size_t at = masked_depth(depth);
     const at::Tensor& state = recording.state(options_.sites[at]);
-    check_shape("z", z, {state.size(0), -1});
     const Positions& positions = positions_at(options_.positions, at);
+    check_shape("z", z, {positions.examples(state), -1});
     return masked(state, positions.expand(z, state), positions.expand_vector(baselines_[at]));
   }
 

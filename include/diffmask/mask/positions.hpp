@@ -3,24 +3,31 @@
 /// Where a state's positions are: which parts of a tensor share one gate.
 ///
 ///     DiffMask method(model, {.positions = {{Positions::Layout::image, /*patch=*/4}}});
+///     Lrp(model, {.sites = {"lstm"}, .positions = {Positions::of("TBF")}});   // nn.LSTM's default
 ///
 ///     sequence  (B, T, F)     position t:         state[b, t, :]
 ///     image     (B, C, H, W)  position (i, j):    state[b, :, i p : (i+1) p, j p : (j+1) p],
 ///                             row by row, patches of p x p cells, p = 1: single cells
 ///     units     (B, P)        position t:         state[b, t], one hidden unit
 ///
+/// Any other state has its axes named, a letter for each: B the examples, F or C features, every
+/// other letter positions, counted row by row.
+///
+///     "TBF"     time first        "BCL"     a signal              "BCDHW"   a volume
+///     "BHWC"    channels last     "NF"      no batch: the nodes of one graph are the positions
+///     "(B4)TF"  4 rows for each example, one after another, such as the choices of a question
+///
 /// Sets of positions that share a gate beyond that (the sub-words of a word) are Batch::groups.
 
-#include <ATen/TensorIndexing.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/pixel_unshuffle.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "diffmask/core/error.hpp"
@@ -32,79 +39,54 @@ namespace diffmask {
 struct Positions {
   enum class Layout { sequence, image, units };
   Layout layout = Layout::sequence;
-  int64_t patch = 1;  ///< side of a patch, in cells; image only; divides height and width
+  int64_t patch = 1;  ///< side of a patch, in cells; of image, or of named position axes that it
+                      ///< divides
+  std::string axes = {};  ///< if not empty, the axes' names, in place of the layout
 
-  void validate() const {
-    require(patch >= 1, "positions.patch", ">= 1", patch);
-    require(layout == Layout::image || patch == 1, "positions.patch",
-            fmt::format("1 for {}", names().owner), patch);
-  }
+  /// Of named axes; ArgumentError where they are none.
+  static Positions of(std::string axes);
+
+  void validate() const;
+
+  /// The axes' names: "BTF", "BCHW" and "BP" for the layouts.
+  std::string names() const;
 
   /// What a probe reads of each position.
   /// Shape: state -> (B, P, F); image: F = C p p; units: F = 1.
-  at::Tensor features(const at::Tensor& state) const {
-    check(state);
-    if (layout == Layout::sequence) return state;
-    if (layout == Layout::units) return state.unsqueeze(2);
-    return at::pixel_unshuffle(state, patch).flatten(2).transpose(1, 2);
-  }
+  at::Tensor features(const at::Tensor& state) const;
 
   /// One number per position, brought to a shape that broadcasts against `state`.
   /// Shape: values (B, P).
-  at::Tensor expand(const at::Tensor& values, const at::Tensor& state) const {
-    check(state);
-    if (layout == Layout::sequence) return values.unsqueeze(-1);
-    if (layout == Layout::units) return values;
-    const int64_t rows = state.size(2) / patch, columns = state.size(3) / patch;
-    return values.view({values.size(0), 1, rows, columns})
-        .repeat_interleave(patch, 2)
-        .repeat_interleave(patch, 3);
-  }
+  at::Tensor expand(const at::Tensor& values, const at::Tensor& state) const;
 
-  /// One number per channel likewise. Shape: vector (F), (C) for an image, (P) for units.
-  at::Tensor expand_vector(const at::Tensor& vector) const {
-    return layout == Layout::image ? vector.view({-1, 1, 1}) : vector;
-  }
+  /// The same without the features' axes: one number per position where the state has its features.
+  /// Shape: values (B, P) -> (B, H, W) of an image, (T, B) of "TBF".
+  at::Tensor in_place(const at::Tensor& values, const at::Tensor& state) const;
+
+  /// One number per channel likewise. Shape: vector (F), (C) for an image, (P) for units; (1) where
+  /// there are several position axes and no features.
+  at::Tensor expand_vector(const at::Tensor& vector) const;
 
   /// Size of such a vector.
-  int64_t channels(const at::Tensor& state) const {
-    check(state);
-    return layout == Layout::sequence ? state.size(2) : state.size(1);
-  }
+  int64_t channels(const at::Tensor& state) const;
 
   /// The values that each channel has at the positions in `mask`, of a unit in all examples.
   /// Shape: mask (B, P) bool -> (N, channels).
-  at::Tensor channel_values(const at::Tensor& state, const at::Tensor& mask) const {
-    check(state);
-    if (layout == Layout::units) return state;
-    // Patches hold several cells of each channel.
-    const at::Tensor chosen = features(state).index({mask});
-    const at::Tensor cells = chosen.reshape({chosen.size(0), channels(state), -1});
-    return cells.transpose(1, 2).flatten(0, 1);
-  }
+  at::Tensor channel_values(const at::Tensor& state, const at::Tensor& mask) const;
 
- private:
-  struct Names {
-    int64_t dimensions;
-    std::string_view shape, owner;
-  };
+  /// The number of examples, B.
+  int64_t examples(const at::Tensor& state) const;
 
-  Names names() const {
-    if (layout == Layout::sequence) return {3, "(B, T, F)", "a sequence"};
-    if (layout == Layout::image) return {4, "(B, C, H, W)", "an image"};
-    require(layout == Layout::units, "positions.layout", "one of the enumeration's",
-            "another number");
-    return {2, "(B, P)", "a vector"};
-  }
+  /// Whether the state's first axis is the examples, row by row.
+  bool batch_first() const;
+  /// Whether the state is of one example, and no axis is its.
+  bool unbatched() const;
 
-  void check(const at::Tensor& state) const {
-    require(state.dim() == names().dimensions, "state",
-            fmt::format("of shape {}, as its positions are {}'s", names().shape, names().owner),
-            shape_string(state.sizes()));
-    require(layout != Layout::image || (state.size(2) % patch == 0 && state.size(3) % patch == 0),
-            "state", fmt::format("of a height and width that patches of {} divide", patch),
-            shape_string(state.sizes()));
-  }
+  /// A view with the examples first, the other axes in their order; its layout is `arranged()`.
+  at::Tensor arrange(const at::Tensor& state) const;
+  /// The inverse, for a state of this shape.
+  at::Tensor restore(const at::Tensor& arranged) const;
+  Positions arranged() const;
 };
 
 /// The layout of a depth: `positions` holds one for each depth, one for all, or none for sequences.

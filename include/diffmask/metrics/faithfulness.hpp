@@ -39,7 +39,7 @@ struct FaithfulnessOptions {
   Target log_probability = target::predicted_log_probability;  ///< log p
   Target target = target::predicted_logit;                     ///< y, of infidelity
   Divergence divergence = divergence::classes;                 ///< D
-  Criterion criterion = same_prediction;
+  Criterion criterion = same_prediction;                       ///< may be empty: no decision
   PassOptions passes = {};
 
   void validate() const;
@@ -57,7 +57,7 @@ struct MaskEffect {
   at::Tensor divergence;   ///< D(f(x) || f(r)), r the state with what the mask keeps; to be <= eps
   at::Tensor sufficiency;  ///< p(x) - p(r)
   at::Tensor comprehensiveness;  ///< p(x) - p(x \ r)
-  at::Tensor agrees;             ///< bool: whether r's prediction is x's
+  at::Tensor agrees;  ///< bool: whether r's decision is x's; undefined without a criterion
 };
 
 /// A recorded batch, by which any number of attributions are measured.

@@ -50,6 +50,8 @@ class Recording {
   Inputs inputs_;
   std::map<std::string, at::Tensor> states_;
   std::shared_ptr<const void> memory_;
+  std::shared_ptr<const Recording> whole_;  // where rows_ of it are resumed by whole passes
+  at::Tensor rows_;
 };
 
 /// A model whose hidden states can be recorded and replaced.
@@ -89,10 +91,17 @@ class FrozenModel {
   /// The recording of inputs[rows], rows of the batch in any number and order, so that many
   /// variants of one example are resumed in one pass. Output and states (of `sites`, which were
   /// recorded) are selected, not computed; what else later passes need is computed from these and
-  /// the inputs. The examples of a batch have to be independent of one another. Shape: rows (N)
-  /// int64, N >= 1.
+  /// the inputs. The examples of a batch have to be independent of one another. `axes` says where
+  /// the examples lie in the inputs, as Batch::axes does. Shape: rows (N) int64, N >= 1.
   Recording select_rows(const Recording& recording, const at::Tensor& rows,
-                        const std::vector<std::string>& sites) const;
+                        const std::vector<std::string>& sites,
+                        const std::vector<int64_t>& axes = {}) const;
+
+  /// The same without choosing from the inputs, for models of which that cannot be done: a resumed
+  /// pass runs the whole batch, as often as the most frequent row is among the rows, with the other
+  /// examples as they were recorded. Slower where rows are few.
+  Recording rows_of_whole(const Recording& recording, const at::Tensor& rows,
+                          const std::vector<std::string>& sites) const;
 
   /// This model as a list of operator calls, for methods that go through it operator by operator
   /// (DeepLIFT, LRP); valid for `inputs`, and for others where the model takes the same path on
@@ -150,6 +159,9 @@ class FrozenModel {
  private:
   std::vector<Site> in_order(const std::vector<std::string>& names) const;
   void check_recorded_here(const Recording& recording) const;
+  void check_rows(const Recording& recording, const at::Tensor& rows) const;
+  at::Tensor resume_whole(const Recording& recording,
+                          const std::vector<Replacement>& replacements) const;
 
   const uint64_t id_;  // no other model of this process has or had it, so recordings can't dangle
 };

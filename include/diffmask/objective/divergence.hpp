@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Divergences D(original || masked), in nats, one per row.
+/// Divergences D(original || masked), in nats, one per row. Which one fits which output:
+/// docs/outputs.md, and output_kind.hpp, which has them as a table.
 ///
 /// A divergence maps two outputs of the model, original y and masked y', to a tensor (B) of numbers
 /// >= 0 that is 0 where they agree. The constraint is on its mean over the batch. Any function of
@@ -45,10 +46,25 @@ inline at::Tensor kl(const at::Tensor& log_p, const at::Tensor& log_q, int64_t d
   return (log_p.exp() * (log_p - log_q).masked_fill(impossible, 0)).sum(dim);
 }
 
+/// Both outputs are the logits of two classes or more, (B, C): over one class every KL is 0. Else
+/// ArgumentError names what to take.
+inline void check_classes(const at::Tensor& original, const at::Tensor& masked) {
+  constexpr const char* kOthers =
+      "(for one number per example: bernoulli where it is a logit, squared_error where it is a "
+      "quantity; for labels that do not exclude each other: multi_label; for (B, T, C): tokens, "
+      "next_token or span)";
+  require(original.dim() == 2, "original", fmt::format("of 2 dimensions, (B, classes) {}", kOthers),
+          shape_string(original.sizes()));
+  require(original.size(1) >= 2, "original",
+          fmt::format("of two classes or more, (B, classes) {}", kOthers),
+          shape_string(original.sizes()));
+  check_shape("masked", masked, original.sizes());
+}
+
 /// KL(p || q) = sum_c p_c (log p_c - log q_c), p = softmax(y), q = softmax(y').
-/// Shape: outputs (B, C) -> (B). Classes at -inf in both outputs are left out.
+/// Shape: outputs (B, C), C >= 2 -> (B). Classes at -inf in both outputs are left out.
 inline at::Tensor categorical(const at::Tensor& original, const at::Tensor& masked) {
-  check_pair(original, masked, 2);
+  check_classes(original, masked);
   return kl(at::log_softmax(original, 1), at::log_softmax(masked, 1), 1);
 }
 
@@ -59,11 +75,19 @@ inline at::Tensor reverse_categorical(const at::Tensor& original, const at::Tens
 
 /// Jensen-Shannon: (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2; at most log 2.
 inline at::Tensor jensen_shannon(const at::Tensor& original, const at::Tensor& masked) {
-  check_pair(original, masked, 2);
+  check_classes(original, masked);
   const at::Tensor log_p = at::log_softmax(original, 1), log_q = at::log_softmax(masked, 1);
   // The floor gives classes at -inf a finite log, whose gradient is 0; it is far under any real m.
   const at::Tensor log_m = ((log_p.exp() + log_q.exp()) / 2).clamp_min(1e-30).log();
   return (kl(log_p, log_m, 1) + kl(log_q, log_m, 1)) / 2;
+}
+
+/// p (log p - log q) + (1 - p) (log(1 - p) - log(1 - q)), p = sigmoid(y), q = sigmoid(y'), of each
+/// number. Shape: any, the same.
+inline at::Tensor bernoulli_kl(const at::Tensor& y, const at::Tensor& y_masked) {
+  const at::Tensor p = at::sigmoid(y);
+  return p * (at::log_sigmoid(y) - at::log_sigmoid(y_masked)) +
+         (1 - p) * (at::log_sigmoid(-y) - at::log_sigmoid(-y_masked));
 }
 
 /// KL between Bernoulli distributions with one logit each. Shape: outputs (B) or (B, 1) -> (B).
@@ -71,15 +95,34 @@ inline at::Tensor bernoulli(const at::Tensor& original, const at::Tensor& masked
   check_shape("masked", masked, original.sizes());
   require(is_single(original), "original", "of shape (B) or (B, 1)",
           shape_string(original.sizes()));
-  const at::Tensor y = original.flatten(), y_masked = masked.flatten();
-  const at::Tensor p = at::sigmoid(y);
-  return p * (at::log_sigmoid(y) - at::log_sigmoid(y_masked)) +
-         (1 - p) * (at::log_sigmoid(-y) - at::log_sigmoid(-y_masked));
+  return bernoulli_kl(original.flatten(), masked.flatten());
+}
+
+/// The sum over labels, each of which is true or not whatever the others are, of their Bernoulli
+/// KL. Shape: outputs (B, L), a logit per label -> (B).
+inline at::Tensor multi_label(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 2);
+  return bernoulli_kl(original, masked).sum(1);
 }
 
 /// `categorical`, where a single logit stands for two classes. Shape: (B), (B, 1) or (B, C).
 inline at::Tensor classes(const at::Tensor& original, const at::Tensor& masked) {
   return categorical(as_classes(original), as_classes(masked));
+}
+
+/// The mean over tokens of each one's KL, for taggers. Shape: outputs (B, T, C), C >= 2 -> (B).
+/// All T tokens count, padding too: for texts of several lengths, a divergence of one's own.
+inline at::Tensor tokens(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 3);
+  check_classes(original.flatten(0, 1), masked.flatten(0, 1));
+  return kl(at::log_softmax(original, 2), at::log_softmax(masked, 2), 2).mean(1);
+}
+
+/// KL of the last token's classes: of the next token, for language models whose texts end at T
+/// (padding stands before them). Shape: outputs (B, T, C), C >= 2 -> (B).
+inline at::Tensor next_token(const at::Tensor& original, const at::Tensor& masked) {
+  check_pair(original, masked, 3);
+  return categorical(original.select(1, -1), masked.select(1, -1));
 }
 
 /// KL(start) + KL(end) for span heads. Shape: outputs (B, T, 2), padding at -inf -> (B).

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <utility>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
@@ -39,7 +40,9 @@ namespace target {
 
 /// The output is (B, classes); else ArgumentError.
 inline void check_classes(const at::Tensor& output) {
-  require(output.dim() == 2, "output", "of shape (B, classes): any other needs a target of its own",
+  require(output.dim() == 2, "output",
+          "of shape (B, classes): any other needs a target of its own (target::element({t, c}), a "
+          "position and a class; target::scalar, the only number; or one of output_kinds())",
           shape_string(output.sizes()));
 }
 
@@ -58,6 +61,30 @@ inline Target class_index(int64_t index) {
     require(index >= 0 && index < output.size(1), "target",
             fmt::format("in 0..{}, the output's classes", output.size(1) - 1), index);
     return output.select(1, index);
+  };
+}
+
+/// One number of each row, by its index along every axis but the batch's: element({c}) is a class
+/// of (B, C), element({t, c}) class c of token t of (B, T, C). An index below 0 counts from the end. The
+/// function throws ArgumentError for outputs of other axes, or where an index is outside.
+inline Target element(std::vector<int64_t> index) {
+  return [index = std::move(index)](const at::Tensor& output, const at::Tensor&) {
+    const bool bare = output.dim() == 1 && index.size() == 1;  // (B) is (B, 1)
+    at::Tensor rest = bare ? output.unsqueeze(1) : output;
+    require(
+        rest.dim() == static_cast<int64_t>(index.size()) + 1, "target",
+        fmt::format("an index for each axis of the output but the batch's, {} of them",
+                    rest.dim() - 1),
+        fmt::format("{}, for an output of shape {}", index.size(), shape_string(output.sizes())));
+    for (const int64_t i : index) {
+      const int64_t size = rest.size(1);
+      require(
+          i >= -size && i < size, "target",
+          fmt::format("in 0..{} for an output of shape {}", size - 1, shape_string(output.sizes())),
+          i);
+      rest = rest.select(1, i);
+    }
+    return rest;
   };
 }
 

@@ -162,7 +162,8 @@ class DeepLift::References {
 
   // Of each fill, at a site whose state over the part is known. Shape: the state's.
   std::vector<at::Tensor> of(size_t depth, const at::Tensor& state, int64_t begin) {
-    const int64_t size = state.size(0);
+    const Positions& positions = method_.options_.positions_of(depth);
+    const int64_t size = positions.examples(state);
     if (size == batch_.size()) return draw(depth, state);
     if (drawn_.empty()) {
       const auto& sites = method_.options_.sites;
@@ -179,8 +180,11 @@ class DeepLift::References {
  private:
   std::vector<at::Tensor> draw(size_t depth, const at::Tensor& state) const {
     std::vector<at::Tensor> references;
+    const Positions& positions = method_.options_.positions_of(depth);
     for (const Fill& fill : method_.deeplift_.references) {
-      references.push_back(fill::value(fill, method_.options_.sites[depth], state).contiguous());
+      const at::Tensor filled =
+          fill::value(fill, method_.options_.sites[depth], positions.arrange(state));
+      references.push_back(positions.restore(filled).contiguous());
     }
     return references;
   }
@@ -214,12 +218,14 @@ Attribution DeepLift::explain(const Batch& batch, int64_t begin, References& ref
     for (const at::Tensor& reference : references.of(depth, state, begin)) {
       const Walk walk(pass, depth, reference, table);
       if (!walk.output().defined()) break;
-      const at::Tensor seed = target_multipliers(options_.target, output, walk.output());
-      const at::Tensor m = walk.multipliers(seed, deeplift_.activation);
+      const at::Tensor there = pass.arranged(walk.output());
+      const at::Tensor seed = target_multipliers(options_.target, output, there);
+      const at::Tensor m = walk.multipliers(seed.reshape_as(walk.output()), deeplift_.activation);
       if (!m.defined()) break;
       const at::Tensor scores = m * (state - reference);
       sum = sum.defined() ? sum + scores : scores;
-      gap += value - target::value(options_.target, walk.output(), output) - row_sums(scores);
+      gap +=
+          value - target::value(options_.target, there, output) - pass.example_sums(depth, scores);
       passes += batch.size();
     }
     features.push_back(sum.defined() ? sum / count : sum);

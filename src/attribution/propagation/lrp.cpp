@@ -78,7 +78,8 @@ Attribution Lrp::attribute(const Batch& given) const {
 Attribution Lrp::explain(const Batch& batch) const {
   const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/true);
   const at::Tensor output = pass.output();
-  const at::Tensor start = output * target_gradient(options_.target, output, output);
+  const at::Tensor gradient = target_gradient(options_.target, output, output);
+  const at::Tensor start = (output * gradient).masked_fill(gradient.eq(0), 0);  // logits of -inf
   const RuleTable table(lrp_.rules);
   const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& relevances) {
     std::vector<Tape::Share> shares;
@@ -88,12 +89,14 @@ Attribution Lrp::explain(const Batch& batch) const {
     }
     return shares;
   };
-  const std::vector<at::Tensor> features = pass.tape().walk(start, pass.slots(), {}, rule);
+  const std::vector<at::Tensor> features =
+      pass.tape().walk(start.reshape_as(pass.tape().output()), pass.slots(), {}, rule);
   Attribution result = pass.result(features, batch.size());
   const at::Tensor whole = row_sums(start);
+  const at::Tensor unit = whole.abs().masked_fill(whole.eq(0), 1);
   std::vector<at::Tensor> gaps;
-  for (const at::Tensor& feature : result.features) {
-    gaps.push_back((whole - row_sums(feature)) / whole.abs());
+  for (size_t depth = 0; depth < result.features.size(); ++depth) {
+    gaps.push_back((whole - pass.example_sums(depth, result.features[depth])) / unit);
   }
   result.gap = at::stack(gaps, 1);
   return result;

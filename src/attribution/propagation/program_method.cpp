@@ -5,12 +5,15 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/mask/arranged.hpp"
 #include "diffmask/program/program.hpp"
 
 namespace diffmask {
@@ -39,7 +42,27 @@ ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& opt
             fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
             tape_.value(slots_[depth]).tagKind());
     options_.check_state(depth, state(depth), batch);
+    check_layout(depth);
   }
+}
+
+void ProgramPass::check_layout(size_t depth) const {
+  const std::string& site = options_.sites[depth];
+  const Positions& positions = options_.positions_of(depth);
+  if (!is_doubtful(state(depth), batch_, positions)) return;
+  diffmask::check_layout(*program_, program_->record(batch_.inputs, {site}), batch_, site,
+                         positions);
+}
+
+at::Tensor ProgramPass::arranged(const at::Tensor& output) const {
+  const auto& all = options_.positions;
+  const bool unbatched =
+      std::any_of(all.begin(), all.end(), [](const Positions& p) { return p.unbatched(); });
+  return arranged_output(output, unbatched);
+}
+
+at::Tensor ProgramPass::example_sums(size_t depth, const at::Tensor& features) const {
+  return row_sums(options_.positions_of(depth).arrange(features));
 }
 
 Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes) const {
@@ -62,7 +85,13 @@ Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes
 Attribution in_parts(const AttributionOptions& options, const Batch& batch,
                      const std::function<Attribution(const Batch&, int64_t)>& explain) {
   std::vector<Attribution> parts;
-  Chunks(options.passes).each(batch.size(), 1, [&](int64_t begin, int64_t end) {
+  const bool by_rows =
+      batch.can_select() &&
+      std::all_of(options.positions.begin(), options.positions.end(),
+                  [](const Positions& positions) { return positions.batch_first(); });
+  PassOptions passes = options.passes;
+  if (!by_rows) passes = {.max_batch = batch.size(), .progress = options.passes.progress};
+  Chunks(passes).each(batch.size(), 1, [&](int64_t begin, int64_t end) {
     const bool whole = end - begin == batch.size();
     parts.push_back(explain(whole ? batch : batch.narrow(begin, end - begin), begin));
   });

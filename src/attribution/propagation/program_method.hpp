@@ -26,7 +26,12 @@ class ProgramPass {
   const Tape& tape() const { return tape_; }
   const std::vector<Slot>& slots() const { return slots_; }  ///< of the options' sites
   at::Tensor state(size_t depth) const { return tape_.value(slots_[depth]).toTensor().detach(); }
-  at::Tensor output() const { return tape_.output().detach(); }
+  at::Tensor output() const { return arranged(tape_.output().detach()); }
+
+  /// An output of the program with the examples first.
+  at::Tensor arranged(const at::Tensor& output) const;
+  /// The sum over all of each example's. Shape: features the state's -> (B).
+  at::Tensor example_sums(size_t depth, const at::Tensor& features) const;
 
   /// The result, but for the gap: scores are sums over features, keep is scores > 0. Where a
   /// site's features are undefined, as the output does not depend on it, they are 0 if the options
@@ -34,6 +39,8 @@ class ProgramPass {
   Attribution result(std::vector<at::Tensor> features, int64_t passes) const;
 
  private:
+  void check_layout(size_t depth) const;
+
   const AttributionOptions& options_;
   const Batch& batch_;
   std::shared_ptr<const Program> program_;

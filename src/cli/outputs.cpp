@@ -1,0 +1,172 @@
+#include "cli/outputs.hpp"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <regex>
+
+#include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
+#include "diffmask/mask/arranged.hpp"
+
+namespace diffmask::cli {
+namespace {
+
+std::vector<std::string> kind_names() {
+  std::vector<std::string> names;
+  for (const OutputKind& kind : output_kinds()) names.push_back(kind.name);
+  return names;
+}
+
+bool is_named(const OutputOptions& options) { return !options.kind.empty(); }
+
+const OutputKind& kind_of(const at::Tensor& output, const OutputOptions& options) {
+  try {
+    const OutputKind& kind = is_named(options) ? output_kind(options.kind) : told_kind(output);
+    kind.check(output);
+    return kind;
+  } catch (const ArgumentError& error) {
+    throw Error(fmt::format("--output-kind: {}", error.what()));
+  }
+}
+
+Target target_of(const at::Tensor& output, const OutputOptions& options,
+                 const std::vector<int64_t>& index) {
+  if (options.kind == "next_token" && index.size() == 1) return target::element({-1, index[0]});
+  if (!index.empty()) return target::element(index);
+  if (is_named(options)) return kind_of(output, options).target;
+  if (is_single(output)) return target::scalar;
+  require(output.dim() == 2, "--target",
+          fmt::format("a position and a class, such as '3,2', or --output-kind one of tokens, "
+                      "next_token, span, for an output of shape {}",
+                      shape_string(output.sizes())),
+          "none");
+  return target::predicted;
+}
+
+// Whether the examples in another order give their outputs in that order.
+bool chooses_examples(const Program& model, const Recording& recording, const Batch& batch) {
+  const at::Tensor& output = recording.output();
+  const at::Tensor order = at::arange(batch.size(), at::kLong).roll(1).to(output.device());
+  try {
+    const Inputs inputs = batch.select(order).inputs;
+    return same_output(model.record(inputs, {model.site_names().front()}).output(),
+                       output.index_select(0, order));
+  } catch (const std::exception&) {
+    return false;  // not inputs of the model
+  }
+}
+
+// Fails now, and not after the work, where the target is not one of this output.
+void check_target(const Target& target, const at::Tensor& output) {
+  target::value(target, output, output);
+}
+
+}  // namespace
+
+void OutputOptions::add_to(CLI::App& command) {
+  command.add_option(
+      "--target", target,
+      "What to explain: a class '1', a position and a class '3,2', or an output of several by its "
+      "name, alone or before these, 'logits:3,2'. By default the predicted class, or an output's "
+      "only number. Methods that minimise a divergence (bottlenecks, noise_tolerance, infomask, "
+      "diffmask, reinforce) explain the whole output");
+  command
+      .add_option("--output-kind", kind,
+                  "What the output is, where its shape does not tell: it decides the target, the "
+                  "divergence and what the same decision is")
+      ->check(CLI::IsMember(kind_names()));
+  command.add_option(
+      "--layout", layouts,
+      "Axes of the states that have as many: B examples, F or C features, other letters positions, "
+      "such as TBF (time first), BCL (a signal), NF (the nodes of one graph), '(B4)TF' (4 rows for "
+      "each example). By default found out");
+}
+
+ModelOptions OutputOptions::chosen(ModelOptions model) const {
+  const std::string named = Number::parse(target).output;
+  if (named.empty()) return model;
+  require(model.output.empty() || model.output == named, "--target",
+          fmt::format("of the output that --output names, '{}'", model.output),
+          fmt::format("'{}'", target));
+  model.output = named;
+  return model;
+}
+
+Number Number::parse(const std::string& target) {
+  static const std::regex numbers(R"(-?\d{1,9}([,:]-?\d{1,9})*)");
+  Number number;
+  if (target.empty()) return number;
+  std::string rest = target;
+  if (!std::regex_match(rest, numbers)) {
+    const size_t colon = target.find(':');
+    const std::string name = target.substr(0, colon);
+    rest = colon == target.npos ? "" : target.substr(colon + 1);
+    require(!name.empty() && (colon == target.npos || std::regex_match(rest, numbers)), "--target",
+            "a class ('1'), a position and a class ('3,2'), or an output's name, alone or before "
+            "these ('logits', 'logits:3,2')",
+            fmt::format("'{}'", target));
+    number.output = name[0] == '[' ? name : fmt::format("[{}]", name);
+  }
+  std::replace(rest.begin(), rest.end(), ':', ',');
+  for (size_t begin = 0; begin < rest.size();) {
+    const size_t end = std::min(rest.find(',', begin), rest.size());
+    number.index.push_back(std::stoll(rest.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return number;
+}
+
+Explained explained(const at::Tensor& output, const OutputOptions& options, const Method& method) {
+  const std::vector<int64_t> index = Number::parse(options.target).index;
+  require(!method.whole_output || index.empty(), "--target",
+          fmt::format("left out, or an output's name alone: {} minimises a divergence of the whole "
+                      "output",
+                      method.name),
+          fmt::format("'{}'", options.target));
+  Explained result;
+  if (!method.whole_output) {
+    result.target = target_of(output, options, index);
+    check_target(result.target, output);
+  }
+  if (!is_named(options) && !method.whole_output && !method.needs_decision) return result;
+  const OutputKind& kind = kind_of(output, options);
+  require(!method.needs_decision || kind.same_decision != nullptr, "--method",
+          fmt::format("one that needs no decision, for an output of kind '{}', which has none",
+                      kind.name),
+          method.name);
+  result.divergence = kind.divergence;
+  result.criterion = kind.same_decision;
+  result.log_probability = kind.log_probability;
+  return result;
+}
+
+Explained compared(const at::Tensor& output, const OutputOptions& options) {
+  const OutputKind& kind = kind_of(output, options);
+  const std::vector<int64_t> index = Number::parse(options.target).index;
+  Explained result{index.empty() ? kind.target : target_of(output, options, index), kind.divergence,
+                   kind.same_decision, kind.log_probability};
+  check_target(result.target, output);
+  return result;
+}
+
+std::vector<int64_t> axes_of(const Program& model, const Recording& recording, int64_t examples) {
+  const Inputs& inputs = recording.inputs();
+  const bool one = examples < 2 || recording.output().size(0) != examples;
+  // Of an input that has two axes as long as the batch, the first, the second or none is meant.
+  for (const int64_t of_two : {int64_t{0}, int64_t{1}, Batch::kShared}) {
+    Batch batch{inputs, at::ones({examples, 1}, recording.output().options().dtype(at::kBool))};
+    for (const at::Tensor& input : inputs) {
+      const bool first = input.dim() > 0 && input.size(0) == examples;
+      const bool second = input.dim() > 1 && input.size(1) == examples;
+      batch.axes.push_back(first && second ? of_two : first ? 0 : second ? 1 : Batch::kShared);
+    }
+    if (one || chooses_examples(model, recording, batch)) return batch.axes;
+  }
+  return std::vector<int64_t>(inputs.size(), Batch::kWhole);
+}
+
+}  // namespace diffmask::cli
