@@ -27,13 +27,14 @@ std::vector<Slot> slots_of(const Program& program, const std::vector<std::string
 }  // namespace
 
 ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
-                         const Batch& batch, bool all_sites_are_roots)
+                         const Batch& batch, bool all_sites_are_roots, Explained explained)
     : options_(options),
       batch_(batch),
       program_(model.program(batch.inputs)),
       slots_(slots_of(*program_, options.sites)),
       tape_(program_->graph(), batch.inputs,
-            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {
+            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_,
+            explained) {
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
     require(tape_.value(slots_[depth]).isTensor(),
             fmt::format("state at '{}'", options_.sites[depth]), "a tensor",

@@ -21,7 +21,7 @@ class ProgramPass {
  public:
   /// Of the model's program. Roots: the options' sites, or all of the program's.
   ProgramPass(const FrozenModel& model, const AttributionOptions& options, const Batch& batch,
-              bool all_sites_are_roots);
+              bool all_sites_are_roots, Explained explained = Explained::gradients);
 
   const Tape& tape() const { return tape_; }
   const std::vector<Slot>& slots() const { return slots_; }  ///< of the options' sites
