@@ -76,7 +76,10 @@ class Walk {
     const DeepLiftEntry* entry = table_(operation);
     const bool asked = std::any_of(given.begin() + count(operation.outputs), given.end(),
                                    [](const at::Tensor& g) { return g.ne(0).any().item<bool>(); });
-    if (!asked) d.operation.decided.clear();
+    if (!asked) {
+      d.operation.decided.clear();
+      d.decided_references.clear();
+    }
     const bool decides = !d.operation.deciding.empty() || !d.operation.decided.empty();
     const bool reveals = activation == DeepLiftOptions::Activation::reveal_cancel && !decides &&
                          kind_of(operation) == OperatorKind::elementwise &&
@@ -143,20 +146,19 @@ class Walk {
   // What is selected by a condition may be of another size at the reference.
   static void require_one_shape(const Difference& d) {
     const auto same = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
-      return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                        [](const at::Tensor& x, const at::Tensor& y) {
-                          return x.sizes() == y.sizes();
-                        });
+      return std::equal(
+          a.begin(), a.end(), b.begin(), b.end(),
+          [](const at::Tensor& x, const at::Tensor& y) { return x.sizes() == y.sizes(); });
     };
-    if (same(d.operation.varying, d.references) &&
-        same(d.operation.outputs, d.output_references) &&
+    if (same(d.operation.varying, d.references) && same(d.operation.outputs, d.output_references) &&
         same(d.operation.deciding, d.deciding_references) &&
         same(d.operation.decided, d.decided_references)) {
       return;
     }
-    throw Error(fmt::format("DeepLIFT has no rule for {}, of which tensors have other shapes for "
-                            "the reference",
-                            described(d.operation.step)));
+    throw Error(
+        fmt::format("DeepLIFT has no rule for {}, of which tensors have other shapes for "
+                    "the reference",
+                    described(d.operation.step)));
   }
 
   // x[c]: c a condition of x's shape.

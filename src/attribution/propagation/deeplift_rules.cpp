@@ -249,7 +249,8 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given, P
                    operation.inputs[1].toInt())};
     }
     case Kind::normalised:
-      if (const auto n = normalisation_of(operation)) return {normalised(d, *n, given[0], products)};
+      if (const auto n = normalisation_of(operation))
+        return {normalised(d, *n, given[0], products)};
       break;
     case Kind::deviation:
       if (!single || !is_euclidean(operation)) break;

@@ -81,8 +81,8 @@ class Deciding {
     for (const c10::IValue& input : operation_.inputs) {
       stack.push_back(map_tensors(input, [&](const at::Tensor& tensor) {
         for (size_t i = 0; i < players_.size(); ++i) {
-          if (tensor.is_same(originals_[i])) return bits >> i & 1 ? players_[i].here
-                                                                  : players_[i].there;
+          if (tensor.is_same(originals_[i]))
+            return bits >> i & 1 ? players_[i].here : players_[i].there;
         }
         return tensor;
       }));
@@ -142,7 +142,11 @@ class Deciding {
       } else {
         m = slope(shares[i], delta, player.here, at_x);
       }
-      m = (given_[0] * m).masked_fill((given_[0] == 0).logical_or(shares[i].isnan()), 0);
+      m = (given_[0] * m)
+              .masked_fill((given_[0] == 0)
+                               .logical_or(shares[i] == 0)
+                               .logical_and(m.isfinite().logical_not()),
+                           0);
       result.push_back(reduced(m, player.here));
     }
     return result;

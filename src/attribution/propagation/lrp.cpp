@@ -55,9 +55,9 @@ void validate(const LrpEntry& entry) {
 using Table = RuleTable<LrpEntry>;
 
 bool needs_weights(const LrpEntry* entry) {
-  return !entry || (entry->rule.kind != LrpRule::Kind::custom &&
-                    entry->rule.kind != LrpRule::Kind::identity &&
-                    entry->rule.kind != LrpRule::Kind::stop);
+  return !entry ||
+         (entry->rule.kind != LrpRule::Kind::custom &&
+          entry->rule.kind != LrpRule::Kind::identity && entry->rule.kind != LrpRule::Kind::stop);
 }
 
 std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at::Tensor>& given,
@@ -100,8 +100,7 @@ std::vector<Tape::Share> checked(const Operation& operation, const std::vector<a
   }
   for (const Tape::Share& share : result) {
     if (!share.amount.defined() || share.amount.isfinite().all().item<bool>()) continue;
-    throw Error(
-        fmt::format("LRP: the relevance is not finite at {}", described(operation.step)));
+    throw Error(fmt::format("LRP: the relevance is not finite at {}", described(operation.step)));
   }
   return result;
 }

@@ -112,8 +112,8 @@ at::Tensor weighted(const Affine& affine, const at::Tensor& output, const at::Te
 at::Tensor by_parts(const at::Tensor& a, const at::Tensor& b,
                     const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>& f) {
   if (!a.is_complex()) return f(a, b);
-  return at::view_as_complex(f(at::view_as_real(a.resolve_conj()),
-                               at::view_as_real(b.resolve_conj())));
+  return at::view_as_complex(
+      f(at::view_as_real(a.resolve_conj()), at::view_as_real(b.resolve_conj())));
 }
 
 // x_i dy_k/dx_i R_k / y_k, for what is linear in each input.

@@ -56,7 +56,8 @@ constexpr std::pair<Kind, std::string_view> kOperators[] = {
     {Kind::elementwise,
      "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardsigmoid "
      "hardswish softplus log_sigmoid exp exp2 expm1 log log1p log2 log10 sqrt rsqrt "
-     "reciprocal pow square abs neg negative sin cos tan asin acos atan sinh cosh asinh acosh atanh "
+     "reciprocal pow square abs neg negative sin cos tan asin acos atan sinh cosh asinh acosh "
+     "atanh "
      "erf erfc clamp clamp_min clamp_max clip threshold hardshrink softshrink prelu logit "
      "_prelu_kernel sign sgn floor ceil round trunc fix frac heaviside nan_to_num "
      "float_power"},
@@ -85,7 +86,8 @@ constexpr std::string_view
         "heaviside bool int long",
     kChoices =
         "where masked_fill masked_fill_ maximum minimum max min add sub rsub neg to _to_copy "
-        "mul multiply type_as float double clone alias detach contiguous index_put index_put_ lerp fmax fmin";
+        "mul multiply type_as float double clone alias detach contiguous index_put index_put_ lerp "
+        "fmax fmin";
 
 std::unordered_set<std::string> names_in(std::string_view list) {
   std::unordered_set<std::string> names;
@@ -139,9 +141,10 @@ OperatorKind kind_of(const Operation& operation) {
   static const auto table = make_table();
   const auto found = table.find(operation.step.operation);
   if (found == table.end()) return Kind::unknown;
-  const bool accumulates = operation.step.operation.find("put") != std::string::npos &&
-                           std::any_of(operation.inputs.begin(), operation.inputs.end(),
-                                       [](const c10::IValue& i) { return i.isBool() && i.toBool(); });
+  const bool accumulates =
+      operation.step.operation.find("put") != std::string::npos &&
+      std::any_of(operation.inputs.begin(), operation.inputs.end(),
+                  [](const c10::IValue& i) { return i.isBool() && i.toBool(); });
   return accumulates ? Kind::linear : found->second;
 }
 
@@ -201,14 +204,14 @@ std::optional<Normalisation> normalisation_of(const Operation& operation) {
 at::Tensor without_nan(const at::Tensor& tensor) { return tensor.masked_fill(tensor.isnan(), 0); }
 
 bool has_nan(const std::vector<at::Tensor>& tensors) {
-  return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) {
-    return tensor.isnan().any().item<bool>();
-  });
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& tensor) { return tensor.isnan().any().item<bool>(); });
 }
 
 Operation without_nan(const Operation& operation) {
   std::vector<at::Tensor> varying;
-  for (const at::Tensor& tensor : operation.varying) varying.push_back(without_nan(tensor.detach()));
+  for (const at::Tensor& tensor : operation.varying)
+    varying.push_back(without_nan(tensor.detach()));
   Operation result = operation.at(varying);
   const at::AutoGradMode with_gradients(true);
   for (at::Tensor& output : result.outputs) output = without_nan(output);
@@ -274,9 +277,8 @@ std::optional<Affine> Affine::of_sum(const Operation& operation, const Origin& p
   if (!first && (subtracts || alpha != 1)) return {};
   const c10::IValue& other = operation.inputs[first ? 1 : 0];
   const at::Tensor& y = operation.outputs[0];
-  const at::Tensor shift = other.isTensor()
-                               ? other.toTensor().detach()
-                               : at::scalar_tensor(other.toScalar(), y.options());
+  const at::Tensor shift = other.isTensor() ? other.toTensor().detach()
+                                            : at::scalar_tensor(other.toScalar(), y.options());
   affine->shift_ = (subtracts ? -alpha : alpha) * shift;
   affine->moves_ = &product.moves;
   return affine;
@@ -286,8 +288,10 @@ Origin origin_of(const at::Tensor& tensor, const Makers& makers) {
   Origin origin{makers(tensor)};
   while (origin.operation) {
     const Operation& operation = *origin.operation;
-    const bool moves = kind_of(operation) == Kind::move && operation.varying.size() == 1 &&
-                       !operation.repeated && operation.outputs.size() == 1 &&
+    const bool like = operation.step.operation.ends_with("_as");  // another tensor's shape
+    const bool moves = kind_of(operation) == Kind::move &&
+                       (operation.varying.size() == 1 || like) && !operation.repeated &&
+                       operation.outputs.size() == 1 &&
                        operation.outputs[0].numel() >= operation.varying[0].numel();
     if (!moves) break;
     auto before = makers(operation.varying[0]);

@@ -33,8 +33,7 @@ ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& opt
       program_(model.program(batch.inputs)),
       slots_(slots_of(*program_, options.sites)),
       tape_(program_->graph(), batch.inputs,
-            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_,
-            explained) {
+            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_, explained) {
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
     require(tape_.value(slots_[depth]).isTensor(),
             fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
