@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
 
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -23,7 +25,38 @@ bool holds_others(const Step& step) {
   return step.operation == kConstruct || step.operation == kUnpack;
 }
 
+bool has_gradients(const at::Tensor& tensor) {
+  return at::isFloatingType(tensor.scalar_type()) || at::isComplexType(tensor.scalar_type());
+}
+
 at::Tensor leaf_of(const at::Tensor& tensor) { return tensor.detach().requires_grad_(true); }
+
+// Without a history that ends in "not implemented", of operators that have no derivative.
+at::Tensor without_stub(const at::Tensor& tensor) {
+  const auto& history = tensor.defined() ? tensor.grad_fn() : nullptr;
+  const bool stub = history && history->name().find("NotImplemented") != std::string::npos;
+  return stub ? tensor.detach() : tensor;
+}
+
+// Half precision has too few digits for differences.
+at::Tensor in_float(const at::Tensor& tensor) {
+  if (!tensor.defined()) return tensor;
+  const at::ScalarType type = tensor.scalar_type();
+  return type == at::kHalf || type == at::kBFloat16 ? tensor.to(at::kFloat) : tensor;
+}
+
+bool is_half(const c10::IValue& value) {
+  std::vector<at::Tensor> tensors;
+  append_tensors(value, tensors);
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& t) { return !in_float(t).is_same(t); });
+}
+
+c10::IValue in_float(const c10::IValue& value) {
+  return is_half(value)
+             ? map_tensors(value, [](const at::Tensor& tensor) { return in_float(tensor); })
+             : value;
+}
 
 std::vector<at::Tensor> explained(const Stack& values) {
   std::vector<at::Tensor> all, result;
@@ -100,11 +133,13 @@ Operation Operation::at(const std::vector<at::Tensor>& others) const {
   return result;
 }
 
-Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots)
-    : output_(graph.output), values_(graph.constants) {
+Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots,
+           Explained explained)
+    : output_(graph.output), explained_(explained), values_(graph.constants) {
   graph.check(inputs);
+  for (c10::IValue& constant : values_) constant = in_float(constant);
   for (size_t i = 0; i < inputs.size(); ++i) {
-    values_[static_cast<size_t>(graph.inputs[i])] = inputs[i].detach();
+    values_[static_cast<size_t>(graph.inputs[i])] = in_float(inputs[i].detach());
   }
   std::vector<bool> needed(values_.size(), false), runs(graph.steps.size(), false);
   needed[static_cast<size_t>(graph.output)] = true;
@@ -136,17 +171,41 @@ Stack Tape::inputs_of(const Step& step) const {
   return stack;
 }
 
+bool Tape::depends(const at::Tensor& tensor) const {
+  return is_explained(tensor) ||
+         (tensor.defined() && maker_.contains(tensor.unsafeGetTensorImpl()));
+}
+
+// Whether what it gives is explained also without a gradient.
+bool Tape::is_followed(const Step& step, const Stack& stack) const {
+  if (holds_others(step)) return false;
+  std::vector<at::Tensor> inputs;
+  for (const c10::IValue& input : stack) append_tensors(input, inputs);
+  const auto any = [&](const auto& is) { return std::any_of(inputs.begin(), inputs.end(), is); };
+  if (!any([this](const at::Tensor& tensor) { return depends(tensor); })) return false;
+  const std::string& name = step.operation;
+  const bool others = name.find("::") != std::string::npos && !name.starts_with("aten::") &&
+                      !name.starts_with("prim::");
+  return explained_ == Explained::differences || others ||
+         name.starts_with("aten::quantize_per_") ||
+         any([](const at::Tensor& tensor) { return tensor.defined() && tensor.is_quantized(); });
+}
+
 void Tape::run(const Step& step, const std::unordered_set<Slot>& roots) {
   Stack stack = inputs_of(step);
+  const bool followed = is_followed(step, stack);
   step.run(stack);
   std::vector<Made> made;
   for (size_t k = 0; k < step.outputs.size(); ++k) {
     const bool root = roots.contains(step.outputs[k]);
-    const auto own = [&](const at::Tensor& tensor) {
-      const bool starts = root && tensor.defined() && at::isFloatingType(tensor.scalar_type());
-      if (!starts && !is_explained(tensor)) return tensor;
-      const at::Tensor leaf = leaf_of(tensor);
-      if (!is_explained(tensor)) return leaf;
+    const auto own = [&](const at::Tensor& given) {
+      const at::Tensor tensor = without_stub(in_float(given));
+      if (!tensor.defined()) return tensor;
+      const bool starts = root && at::isFloatingType(tensor.scalar_type());
+      const bool depends = followed || is_explained(tensor);
+      if (!starts && !depends) return tensor;
+      const at::Tensor leaf = has_gradients(tensor) ? leaf_of(tensor) : tensor.detach();
+      if (!depends) return leaf;
       made.push_back({tensor, leaf});
       maker_[leaf.unsafeGetTensorImpl()] = steps_.size();
       return leaf;
@@ -161,7 +220,7 @@ void Tape::run(const Step& step, const std::unordered_set<Slot>& roots) {
 Stack Tape::resume(Slot site, const at::Tensor& state) const {
   const at::NoGradGuard no_grad;
   Stack values(values_.size()), stack;
-  values[static_cast<size_t>(site)] = state;
+  values[static_cast<size_t>(site)] = in_float(state);
   std::vector<bool> changed(values_.size(), false);
   changed[static_cast<size_t>(site)] = true;
   for (const Step& step : steps_) {
@@ -175,7 +234,7 @@ Stack Tape::resume(Slot site, const at::Tensor& state) const {
     }
     step.run(stack);
     for (size_t k = step.outputs.size(); k-- > 0; stack.pop_back()) {
-      values[static_cast<size_t>(step.outputs[k])] = std::move(stack.back());
+      values[static_cast<size_t>(step.outputs[k])] = in_float(stack.back());
       changed[static_cast<size_t>(step.outputs[k])] = true;
     }
   }
@@ -202,12 +261,23 @@ class Arrived {
   std::unordered_map<const c10::TensorImpl*, at::Tensor> sums_;
 };
 
+// Conditions and indices are given amounts as numbers are.
+at::TensorOptions amounts_of(const at::Tensor& value, const at::Tensor& seed) {
+  return has_gradients(value) ? value.options() : value.options().dtype(seed.scalar_type());
+}
+
 }  // namespace
 
 Operation Tape::operation(size_t i, const Filter& wanted) const {
   const Step& step = steps_[i];
   Operation result{step, {}, {}, false, {}};
-  for (const Made& made : made_[i]) result.outputs.push_back(made.output);
+  std::vector<at::Tensor> of_decided;
+  for (const Made& made : made_[i]) {
+    const bool differentiable = is_explained(made.output);
+    (differentiable ? result.outputs : result.decided).push_back(made.output);
+    (differentiable ? result.read : of_decided).push_back(made.leaf);
+  }
+  result.read.insert(result.read.end(), of_decided.begin(), of_decided.end());
   Stack interesting;
   for (const Slot slot : step.inputs) {
     result.inputs.push_back(value(slot));
@@ -218,6 +288,13 @@ Operation Tape::operation(size_t i, const Filter& wanted) const {
                                    [&](const at::Tensor& other) { return other.is_same(tensor); });
     result.repeated = result.repeated || known;
     if (!known) result.varying.push_back(tensor);
+  }
+  std::vector<at::Tensor> all;
+  for (const c10::IValue& value : interesting) append_tensors(value, all);
+  for (const at::Tensor& tensor : all) {
+    const bool known = std::any_of(result.deciding.begin(), result.deciding.end(),
+                                   [&](const at::Tensor& other) { return other.is_same(tensor); });
+    if (!known && !is_explained(tensor) && depends(tensor)) result.deciding.push_back(tensor);
   }
   return result;
 }
@@ -239,17 +316,19 @@ std::vector<at::Tensor> Tape::walk(const at::Tensor& seed, const std::vector<Slo
     if (made_[i].empty()) continue;
     const bool keep = std::any_of(step.outputs.begin(), step.outputs.end(),
                                   [&](Slot slot) { return kept.contains(slot); });
-    std::vector<at::Tensor> given;
+    std::vector<at::Tensor> given, of_decided;
     bool any = false;
-    for (const auto& [output, leaf] : made_[i]) {
-      given.push_back(arrived(leaf));
-      any = any || given.back().defined();
-      if (!given.back().defined()) given.back() = at::zeros_like(leaf);
-      if (!keep) arrived.forget(leaf);
+    for (const Made& made : made_[i]) {
+      at::Tensor amount = arrived(made.leaf);
+      any = any || amount.defined();
+      if (!amount.defined()) amount = at::zeros(made.leaf.sizes(), amounts_of(made.leaf, seed));
+      (is_explained(made.output) ? given : of_decided).push_back(amount);
+      if (!keep) arrived.forget(made.leaf);
     }
     if (!any) continue;
+    given.insert(given.end(), of_decided.begin(), of_decided.end());
     const Operation operation = this->operation(i, wanted);
-    if (operation.varying.empty()) continue;
+    if (operation.varying.empty() && operation.deciding.empty()) continue;
     for (const Share& share : rule(operation, given)) arrived.add(share.to, share.amount);
   }
   std::vector<at::Tensor> result;

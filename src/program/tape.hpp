@@ -5,7 +5,7 @@
 ///     forward    y = op(x), each x a leaf of its own, so that every operator's graph stands alone
 ///     backward   what arrives at y is turned by a rule into what x is given, and added up there
 ///
-/// Recurrent operators are run in their parts (program/recurrent.hpp).
+/// Recurrent operators are run in their parts (program/recurrent.hpp), and half precision in float.
 /// With the rule "op's own gradient" that is backpropagation; DeepLIFT and LRP are other rules.
 /// Private, as it needs LibTorch's IValue.
 
@@ -36,6 +36,11 @@ struct Operation {
   bool repeated = false;            ///< whether one of these is an input twice, as in x * x
   std::vector<at::Tensor> outputs;  ///< the tensors that depend on them, with the step's own graph
 
+  /// What depends on the roots without a gradient (Explained::differences): conditions, choices,
+  /// what they are cast to. The distinct inputs of this sort, and the outputs.
+  std::vector<at::Tensor> deciding = {}, decided = {};
+  std::vector<at::Tensor> read = {};  ///< outputs and then decided, as later steps are given them
+
   /// The gradients of sum_k <given_k, outputs_k>, one for each varying tensor; zeros where there is
   /// no dependence. Shape: given as outputs.
   std::vector<at::Tensor> gradients(const std::vector<at::Tensor>& given) const;
@@ -47,11 +52,18 @@ struct Operation {
   std::vector<at::Tensor> call(Stack inputs) const;
 };
 
+/// What a walk comes to, of all that depends on the roots.
+enum class Explained {
+  gradients,    // what has a gradient; operators of others' libraries and quantized ones, too
+  differences,  // all of it, such as x > 0
+};
+
 class Tape {
  public:
   /// Runs what the output depends on, keeping every value. What is explained is what depends on
   /// the values in `roots`.
-  Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots);
+  Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Slot>& roots,
+       Explained explained = Explained::gradients);
 
   const c10::IValue& value(Slot slot) const { return values_[static_cast<size_t>(slot)]; }
   Slot output_slot() const { return output_; }
@@ -67,7 +79,8 @@ class Tape {
   struct Share {
     at::Tensor to, amount;
   };
-  /// Turns what arrived at an operation's outputs into shares, as a rule of its varying tensors.
+  /// Turns what arrived at an operation's outputs, and then at what it decided, into shares, as a
+  /// rule of its varying tensors and of those that decide.
   using Rule = std::function<std::vector<Share>(const Operation& operation,
                                                 const std::vector<at::Tensor>& given)>;
 
@@ -83,9 +96,12 @@ class Tape {
   Stack inputs_of(const Step& step) const;
   void run(const Step& step, const std::unordered_set<Slot>& roots);
   Operation operation(size_t step, const Filter& wanted) const;
+  bool depends(const at::Tensor& tensor) const;
+  bool is_followed(const Step& step, const Stack& inputs) const;
 
   Slot output_;
-  // An output with its step's graph, and the leaf that later steps read in its place.
+  Explained explained_;
+  // An output with its step's graph, if it has a gradient, and what later steps read in its place.
   struct Made {
     at::Tensor output, leaf;
   };

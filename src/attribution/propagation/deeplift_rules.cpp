@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -65,25 +66,64 @@ at::Tensor log_softmax(const at::Tensor& y, const at::Tensor& y0, const at::Tens
   return given - mean / total(mean, dim) * given.sum(dim, true);
 }
 
-// c = x - mean, r = 1 / sqrt(mean c^2 + eps), y = c r w + b: a product of c and r, r by Rescale.
-at::Tensor layer_norm(const Difference& d, const at::Tensor& given) {
-  const Stack& inputs = d.operation.inputs;
-  const auto shape = inputs[1].toIntVector();
-  std::vector<int64_t> dims;
-  for (size_t i = 1; i <= shape.size(); ++i) dims.push_back(-static_cast<int64_t>(i));
-  const double eps = inputs[4].toDouble();
-  const auto parts = [&](const at::Tensor& x) {
-    const at::Tensor c = x - x.mean(dims, true);
-    return std::pair{c, (c.square().mean(dims, true) + eps).rsqrt()};
+// y = c r w + b, r = 1 / s, s = sqrt(v + eps), v = mean c^2: a product of c and r, r by Rescale; or
+// of y and s, s by Rescale.
+at::Tensor normalised(const Difference& d, const Normalisation& n, const at::Tensor& given,
+                      Products products) {
+  const at::Tensor x = d.operation.varying[0].detach();
+  const auto by_row = [&](const at::Tensor& tensor) { return tensor.reshape({n.rows, -1}); };
+  const auto parts = [&](const at::Tensor& tensor) {
+    const at::Tensor rows = by_row(tensor), c = n.centred ? rows - rows.mean(1, true) : rows;
+    return std::pair{c, (c.square().mean(1, true) + n.eps).sqrt()};
   };
-  const auto [c, r] = parts(d.operation.varying[0]);
-  const auto [c0, r0] = parts(d.references[0]);
-  const at::Tensor scaled = inputs[2].isTensor() ? given * inputs[2].toTensor() : given;
-  const at::Tensor middle = (c + c0) / 2;
-  const at::Tensor slope = -(r * r0).square() / (r + r0);  // dr / d(mean c^2)
-  const at::Tensor of_c =
-      scaled * (r + r0) / 2 + 2 * middle * slope * (scaled * middle).mean(dims, true);
-  return of_c - of_c.mean(dims, true);
+  const auto [c, s] = parts(x);
+  const auto [c0, s0] = parts(d.references[0]);
+  const at::Tensor scaled = by_row(n.w.defined() ? given * n.w : given), middle = (c + c0) / 2;
+  at::Tensor of_c;
+  if (products == Products::symmetric) {
+    const at::Tensor slope = -1 / (s * s0 * (s + s0));  // dr / dv
+    of_c = scaled * (1 / s + 1 / s0) / 2 + 2 * middle * slope * (scaled * middle).mean(1, true);
+  } else {
+    const at::Tensor mean = (s + s0) / 2, y = (c / s + c0 / s0) / 2;
+    of_c = (scaled - middle / mean * (scaled * y).mean(1, true)) / mean;
+  }
+  return (n.centred ? of_c - of_c.mean(1, true) : of_c).view_as(x);
+}
+
+// s^2 = |c|^2, so ds = (c + c0) dc / (s + s0), c / s being ds / dc at x; where both are 0, 0.
+Tensors deviation(const Difference& d, const Tensors& given) {
+  const at::Tensor s = d.operation.outputs[0].detach(), s0 = d.output_references[0];
+  const at::Tensor sum = s + s0, safe = sum.masked_fill(sum == 0, 1);
+  const auto at = [&](const Operation& operation, const at::Tensor& own) {
+    Tensors shares = given;
+    shares[0] = given[0] * own / safe;
+    for (size_t k = 1; k < shares.size(); ++k) shares[k] = given[k] / 2;  // the means
+    return operation.gradients(shares)[0].nan_to_num(0);
+  };
+  return {at(d.operation, s) + at(d.operation.at(d.references), s0)};
+}
+
+bool is_euclidean(const Operation& operation) {
+  const std::string& name = operation.step.operation;
+  if (name.find("norm") == std::string::npos || name == "aten::frobenius_norm") return true;
+  const c10::IValue& order = operation.inputs[1];
+  return order.isNone() || (order.isScalar() && order.toScalar().toDouble() == 2);
+}
+
+// dy = da (w b + (1 - w) b0) + db (w a0 + (1 - w) a), for any w. A factor that is broadcast is
+// a scale: it has its harmonic mean, as 1 / s in a normalisation. Else what goes over the larger of
+// a b0 and a0 b counts less.
+Tensors bounded_product(const Difference& d, const at::Tensor& given) {
+  const at::Tensor a = d.operation.varying[0].detach(), b = d.operation.varying[1].detach();
+  const at::Tensor &a0 = d.references[0], &b0 = d.references[1];
+  const auto share = [](const at::Tensor& over, const at::Tensor& beside) {
+    const at::Tensor sum = over + beside;
+    return at::where(sum == 0, at::full_like(sum, 0.5), over / sum);
+  };
+  const at::Tensor w = a.numel() > b.numel()   ? share(b0.abs(), b.abs())
+                       : a.numel() < b.numel() ? share(a.abs(), a0.abs())
+                                               : share((a * b0).abs(), (a0 * b).abs());
+  return {reduced(given * (w * b + (1 - w) * b0), a), reduced(given * (w * a0 + (1 - w) * a), b)};
 }
 
 // What grew is the doing of the winner at x, what shrank that of the winner at the reference.
@@ -103,7 +143,8 @@ Tensors maximum(const Difference& d, Tensors given, bool smallest) {
   return result;
 }
 
-Tensors quotient(const Difference& d, const at::Tensor& given) {
+// Symmetric: each of x and 1 / y gets the other's mean; bounded: q y = x, so dq = (dx - q' dy) / y'.
+Tensors quotient(const Difference& d, const at::Tensor& given, Products products) {
   const auto at = [&](const Stack& inputs, size_t i) {
     const at::Tensor& like = d.operation.outputs[0];
     return inputs[i].isTensor() ? inputs[i].toTensor().detach()
@@ -115,6 +156,11 @@ Tensors quotient(const Difference& d, const at::Tensor& given) {
   for (const at::Tensor& varying : d.operation.varying) {
     const c10::IValue& first = d.operation.inputs[0];
     const bool over = first.isTensor() && first.toTensor().is_same(varying);
+    if (products == Products::bounded) {
+      const at::Tensor of_x = given * 2 / (y + y0);
+      result.push_back(reduced(over ? of_x : -of_x * (x / y + x0 / y0) / 2, varying));
+      continue;
+    }
     const at::Tensor share = over ? given * (1 / y + 1 / y0) / 2 : -given * (x + x0) / (2 * y * y0);
     result.push_back(reduced(share, varying));
   }
@@ -144,7 +190,7 @@ Tensors attention(const Difference& d, const at::Tensor& given) {
 }
 
 bool is_unary(const Operation& operation) {
-  return operation.varying.size() == 1 && !operation.repeated && operation.outputs.size() == 1 &&
+  return operation.varying.size() == 1 && operation.outputs.size() == 1 &&
          operation.outputs[0].sizes() == operation.varying[0].sizes();
 }
 
@@ -156,11 +202,18 @@ at::Tensor slope(const at::Tensor& dy, const at::Tensor& dx, const at::Tensor& x
   // quotient is all rounding.
   const double nearly = x.scalar_type() == at::kDouble ? 1e-12 : 1e-4;
   const at::Tensor close = dx.abs() <= nearly * x.abs();
-  if (!close.any().item<bool>()) return dy / dx;
-  return at::where(close, at_x(), dy / dx);
+  const at::Tensor quotient = (dy / dx).conj();  // a gradient, where these are complex
+  if (!close.any().item<bool>()) return quotient;
+  return at::where(close, at_x(), quotient);
 }
 
-std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
+bool has_product(const Operation& operation) {
+  const Kind kind = kind_of(operation);
+  return kind == Kind::normalised ||
+         ((kind == Kind::product || kind == Kind::quotient) && operation.varying.size() == 2);
+}
+
+std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given, Products products) {
   const Operation& operation = d.operation;
   const bool single = operation.varying.size() == 1 && !operation.repeated;
   const Kind kind = kind_of(operation);
@@ -174,12 +227,20 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
                  ? operation.gradients(given)
                  : mean_gradient(d, given, static_cast<int>(factors_of(operation).count + 1) / 2);
     case Kind::product:
-      return single ? operation.gradients(given) : mean_gradient(d, given, 1);
+      if (single) return operation.gradients(given);
+      return products == Products::bounded && operation.varying.size() == 2
+                 ? bounded_product(d, given[0])
+                 : mean_gradient(d, given, 1);
     case Kind::elementwise: {
-      if (!is_unary(operation)) break;
+      if (!is_unary(operation)) {
+        return is_elementwise(operation, operation.varying, operation.outputs[0])
+                   ? deciding_multipliers(d, given, products)
+                   : mean_gradient(d, given, kPoints);
+      }
       const at::Tensor x = operation.varying[0].detach();
       const auto at_x = [&] { return operation.gradients({at::ones_like(x)})[0]; };
-      return {given[0] * slope(d.output_delta(), d.input_delta(), x, at_x)};
+      const at::Tensor m = given[0] * slope(d.output_delta(), d.input_delta(), x, at_x);
+      return {x.is_complex() ? m : at::real(m)};
     }
     case Kind::softmax:
     case Kind::log_softmax: {
@@ -187,9 +248,15 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
       return {rule(operation.outputs[0].detach(), d.output_references[0], given[0],
                    operation.inputs[1].toInt())};
     }
-    case Kind::layer_norm:
-      if (!single) break;
-      return {layer_norm(d, given[0])};
+    case Kind::normalised:
+      if (const auto n = normalisation_of(operation))
+        return {normalised(d, *n, given[0], products)};
+      break;
+    case Kind::deviation:
+      if (!single || !is_euclidean(operation)) break;
+      return deviation(d, given);
+    case Kind::variance:
+      return mean_gradient(d, given, 1);
     case Kind::maximum:
     case Kind::minimum:
       return maximum(d, given, kind == Kind::minimum);
@@ -197,7 +264,7 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given) {
       return single && operation.inputs[0].isTensor() &&
                      operation.inputs[0].toTensor().is_same(operation.varying[0])
                  ? operation.gradients(given)
-                 : quotient(d, given[0]);
+                 : quotient(d, given[0], products);
     case Kind::attention:
       return attention(d, given[0]);
     case Kind::unknown:

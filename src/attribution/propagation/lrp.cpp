@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -49,15 +52,63 @@ void validate(const LrpEntry& entry) {
   require(rule.low.le(rule.high).all().item<bool>(), "low", "<= high", "more");
 }
 
-std::vector<at::Tensor> relevance_by(const LrpEntry* entry, const Operation& operation,
-                                     const std::vector<at::Tensor>& given,
-                                     const LrpOptions& options) {
-  if (!entry) return relevance(operation, given, nullptr, options);
-  if (entry->rule.kind != LrpRule::Kind::custom) {
-    return relevance(operation, given, &entry->rule, options);
+using Table = RuleTable<LrpEntry>;
+
+bool needs_weights(const LrpEntry* entry) {
+  return !entry ||
+         (entry->rule.kind != LrpRule::Kind::custom &&
+          entry->rule.kind != LrpRule::Kind::identity && entry->rule.kind != LrpRule::Kind::stop);
+}
+
+std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at::Tensor>& given,
+                                const Table& table, const LrpOptions& options,
+                                const Makers& makers) {
+  const LrpEntry* entry = table(operation);
+  if (!entry && operation.varying.size() == 1) {
+    const Origin product = origin_of(operation.varying[0], makers);
+    const auto affine = Affine::of_sum(operation, product);
+    const LrpEntry* own = affine ? table(*product.operation) : nullptr;
+    if (affine && needs_weights(own)) {
+      const at::Tensor y = operation.outputs[0].detach();
+      return {{affine->x(), relevance(*affine, y, given[0], own ? &own->rule : nullptr, options)}};
+    }
   }
-  const std::string pattern = entry->operators.empty() ? "weights" : entry->operators;
-  return apply(entry->rule.function, pattern, call_of(operation, given));
+  std::vector<at::Tensor> amounts;
+  if (entry && entry->rule.kind == LrpRule::Kind::custom) {
+    const std::string pattern = entry->operators.empty() ? "weights" : entry->operators;
+    amounts = apply(entry->rule.function, pattern, call_of(operation, given));
+  } else {
+    amounts = relevance(operation, given, entry ? &entry->rule : nullptr, options, makers);
+  }
+  std::vector<Tape::Share> shares;
+  for (size_t i = 0; i < amounts.size(); ++i) shares.push_back({operation.varying[i], amounts[i]});
+  return shares;
+}
+
+// The shares of a walk that came to what is not finite: NaN that nobody reads counts as 0, and the
+// operator of any other is named.
+std::vector<Tape::Share> checked(const Operation& operation, const std::vector<at::Tensor>& given,
+                                 const Table& table, const LrpOptions& options,
+                                 const Makers& makers) {
+  std::vector<Tape::Share> result;
+  if (has_nan(operation.varying) || has_nan(operation.outputs)) {
+    const Operation cleaned = without_nan(operation);
+    result = shares(cleaned, given, table, options, makers);
+    for (size_t i = 0; i < result.size(); ++i) result[i].to = operation.varying[i];
+  } else {
+    result = shares(operation, given, table, options, makers);
+  }
+  for (const Tape::Share& share : result) {
+    if (!share.amount.defined() || share.amount.isfinite().all().item<bool>()) continue;
+    throw Error(fmt::format("LRP: the relevance is not finite at {}", described(operation.step)));
+  }
+  return result;
+}
+
+bool are_finite(const std::vector<at::Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) {
+    return !tensor.defined() || tensor.isfinite().all().item<bool>();
+  });
 }
 
 }  // namespace
@@ -78,19 +129,19 @@ Attribution Lrp::attribute(const Batch& given) const {
 Attribution Lrp::explain(const Batch& batch) const {
   const ProgramPass pass(*model_, options_, batch, /*all_sites_are_roots=*/true);
   const at::Tensor output = pass.output();
-  const at::Tensor gradient = target_gradient(options_.target, output, output);
-  const at::Tensor start = (output * gradient).masked_fill(gradient.eq(0), 0);  // logits of -inf
-  const RuleTable table(lrp_.rules);
-  const auto rule = [&](const Operation& operation, const std::vector<at::Tensor>& relevances) {
-    std::vector<Tape::Share> shares;
-    const auto amounts = relevance_by(table(operation), operation, relevances, lrp_);
-    for (size_t i = 0; i < amounts.size(); ++i) {
-      shares.push_back({operation.varying[i], amounts[i]});
-    }
-    return shares;
+  const at::Tensor slope = target_gradient(options_.target, output, output);
+  const at::Tensor start = (output * slope).masked_fill(slope == 0, 0);  // also of -inf
+  const Table table(lrp_.rules);
+  const Tape& tape = pass.tape();
+  const Makers makers = [&](const at::Tensor& tensor) { return tape.maker(tensor, {}); };
+  const auto walk = [&](const auto& shares_of) {
+    return tape.walk(start.reshape_as(tape.output()), pass.slots(), {},
+                     [&](const Operation& operation, const auto& given) {
+                       return shares_of(operation, given, table, lrp_, makers);
+                     });
   };
-  const std::vector<at::Tensor> features =
-      pass.tape().walk(start.reshape_as(pass.tape().output()), pass.slots(), {}, rule);
+  std::vector<at::Tensor> features = walk(shares);
+  if (!are_finite(features)) features = walk(checked);
   Attribution result = pass.result(features, batch.size());
   const at::Tensor whole = row_sums(start);
   const at::Tensor unit = whole.abs().masked_fill(whole.eq(0), 1);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -18,9 +19,7 @@ using Kind = OperatorKind;
 using Tensors = std::vector<at::Tensor>;
 
 [[noreturn]] void no_rule(const Operation& operation, const char* which) {
-  const Step& step = operation.step;
-  throw Error(fmt::format("LRP has no {} for {}{}", which, step.name,
-                          step.module.empty() ? "" : " in '" + step.module + "'"));
+  throw Error(fmt::format("LRP has no {} for {}", which, described(operation.step)));
 }
 
 // Of operators with weights: where x_i w_ik is the share of input i in z_k.
@@ -101,20 +100,37 @@ at::Tensor spread(const Affine& affine, const at::Tensor& lost) {
   return affine.backward(ones, lost / inputs);
 }
 
-at::Tensor weighted(const Affine& affine, const Operation& operation, const at::Tensor& given,
+at::Tensor weighted(const Affine& affine, const at::Tensor& output, const at::Tensor& given,
                     const LrpRule& rule, const LrpOptions& options) {
-  const at::Tensor output = operation.outputs[0].detach();
   const at::Tensor result = Weighted(affine, given, rule)(output);
   if (options.rest == LrpOptions::Rest::lost || rule.kind != LrpRule::Kind::epsilon) return result;
   const at::Tensor without_bias = affine.forward(affine.x().detach(), affine.w());
   return result + spread(affine, given * (1 - without_bias / stabilised(output, rule.epsilon)));
 }
 
+// Of complex numbers, the real and the imaginary part are two.
+at::Tensor by_parts(const at::Tensor& a, const at::Tensor& b,
+                    const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>& f) {
+  if (!a.is_complex()) return f(a, b);
+  return at::view_as_complex(
+      f(at::view_as_real(a.resolve_conj()), at::view_as_real(b.resolve_conj())));
+}
+
 // x_i dy_k/dx_i R_k / y_k, for what is linear in each input.
 Tensors proportional(const Operation& operation, const at::Tensor& given, double epsilon) {
   const at::Tensor y = operation.outputs[0].detach();
-  Tensors result = operation.gradients({given / stabilised(y, epsilon)});
-  for (size_t i = 0; i < result.size(); ++i) result[i] = result[i] * operation.varying[i].detach();
+  const auto over = [&](const at::Tensor& r, const at::Tensor& z) {
+    return r / stabilised(z, epsilon);
+  };
+  Tensors each = {by_parts(given, y, over)};
+  // Further outputs, as a mean beside a deviation, have rules of their own.
+  while (each.size() < operation.outputs.size()) {
+    each.push_back(at::zeros_like(operation.outputs[each.size()]));
+  }
+  Tensors result = operation.gradients(each);
+  for (size_t i = 0; i < result.size(); ++i) {
+    result[i] = by_parts(result[i], operation.varying[i].detach(), std::multiplies<>());
+  }
   return result;
 }
 
@@ -145,12 +161,41 @@ Tensors factors(const Operation& operation, const at::Tensor& given, double epsi
   return shares;
 }
 
-// Both are explained, or both are the same: each gets half.
-Tensors product(const Operation& operation, const at::Tensor& given) {
-  const bool one = operation.varying.size() == 1;
+// std, norms: |t x| = t |x|, so sum_i x_i dy/dx_i = y; var: twice that. Several outputs: one after
+// the other, the others being means.
+Tensors deviation(const Operation& operation, const Tensors& given, double degree,
+                  const LrpOptions& options) {
+  at::Tensor sum;
+  for (size_t k = 0; k < given.size(); ++k) {
+    Operation one = operation;
+    one.outputs = {operation.outputs[k]};
+    const at::Tensor share = proportional(one, given[k], options.epsilon)[0].nan_to_num(0);
+    sum = sum.defined() ? sum + share : k == 0 ? share / degree : share;
+  }
+  return {sum};
+}
+
+// Both are explained, or both are the same: each gets half. What is multiplied by 1 / s is divided
+// by s, and gets all.
+Tensors product(const Operation& operation, const at::Tensor& given, const LrpOptions& options,
+                const Makers& makers) {
+  const Tensors& factors = operation.varying;
+  if (given.is_complex()) {
+    Tensors shares = proportional(operation, given, options.epsilon);
+    for (at::Tensor& share : shares) share = share / static_cast<double>(factors.size());
+    return shares;
+  }
+  if (factors.size() == 1) return {reduced(given, factors[0])};
+  std::vector<bool> inverse;
+  for (const at::Tensor& factor : factors) inverse.push_back(is_inverse(factor, makers));
+  const bool divides = std::count(inverse.begin(), inverse.end(), true) == 1;
   Tensors result;
-  for (const at::Tensor& varying : operation.varying) {
-    result.push_back(reduced(one ? given : given / 2, varying));
+  for (size_t i = 0; i < factors.size(); ++i) {
+    if (divides && inverse[i]) {
+      result.emplace_back();
+    } else {
+      result.push_back(reduced(divides ? given : given / 2, factors[i]));
+    }
   }
   return result;
 }
@@ -161,7 +206,7 @@ at::Tensor with_rest(const at::Tensor& share, const at::Tensor& given, const at:
   const at::Tensor result = share.masked_fill(masked, 0);
   if (rest == LrpOptions::Rest::lost) return result;
   const at::Tensor seen = masked.logical_not().to(share.scalar_type());
-  return result + seen * (given - result).sum(dim, true) / seen.sum(dim, true);
+  return result + seen * (given - result).sum(dim, true) / seen.sum(dim, true).clamp_min(1);
 }
 
 at::Tensor softmax(const at::Tensor& x, const at::Tensor& s, const at::Tensor& given, int64_t dim,
@@ -225,15 +270,21 @@ at::Tensor stabilised(const at::Tensor& z, double epsilon) {
                        at::scalar_tensor(epsilon, z.options()));
 }
 
+at::Tensor relevance(const Affine& affine, const at::Tensor& output, const at::Tensor& given,
+                     const LrpRule* chosen, const LrpOptions& options) {
+  const LrpRule usual = lrp::epsilon(options.epsilon);
+  return weighted(affine, output, given, chosen ? *chosen : usual, options);
+}
+
 std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<at::Tensor>& given,
-                                  const LrpRule* chosen, const LrpOptions& options) {
+                                  const LrpRule* chosen, const LrpOptions& options,
+                                  const Makers& makers) {
   const Kind kind = kind_of(operation);
   if (kind == Kind::attention) return attention(operation, given[0], chosen, options);
   if (chosen && chosen->kind == LrpRule::Kind::stop) return {};
   if (chosen && chosen->kind == LrpRule::Kind::identity) return identity(operation, given[0]);
   if (const auto affine = Affine::of(operation)) {
-    const LrpRule usual = lrp::epsilon(options.epsilon);
-    return {weighted(*affine, operation, given[0], chosen ? *chosen : usual, options)};
+    return {relevance(*affine, operation.outputs[0].detach(), given[0], chosen, options)};
   }
   if (chosen) no_rule(operation, "weights, which the table's rule is made for,");
   switch (kind) {
@@ -246,7 +297,7 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
     case Kind::affine:
       return factors(operation, given[0], options.epsilon);
     case Kind::product:
-      return product(operation, given[0]);
+      return product(operation, given[0], options, makers);
     case Kind::quotient:
       if (operation.varying.size() > 1 && !operation.repeated) {
         return {reduced(given[0], operation.varying[0])};
@@ -254,8 +305,12 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
       return identity(operation, given[0]);
     case Kind::elementwise:
     case Kind::batch_norm:
-    case Kind::layer_norm:
+    case Kind::normalised:
       return identity(operation, given[0]);
+    case Kind::deviation:
+    case Kind::variance:
+      if (operation.varying.size() != 1) break;
+      return deviation(operation, given, kind == Kind::variance ? 2 : 1, options);
     case Kind::softmax:
       return {softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
                       operation.inputs[1].toInt(), options.rest)};

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "diffmask/core/file.hpp"
@@ -32,11 +33,21 @@ constexpr std::pair<Kind, std::string_view> kOperators[] = {
      "replication_pad1d replication_pad2d masked_fill where masked_select pixel_shuffle "
      "pixel_unshuffle channel_shuffle upsample_nearest1d upsample_nearest2d diagonal "
      "lift_fresh lift_fresh_copy view_copy positive im2col unfold tril triu "
-     "_pack_padded_sequence _pad_packed_sequence identity"},
+     "_pack_padded_sequence _pad_packed_sequence identity detach_copy rot90 unsqueeze_copy "
+     "copy copy_ index_put index_put_ _index_put_impl_ _unsafe_index _unsafe_index_put put put_ "
+     "index_copy index_copy_ index_fill index_fill_ masked_fill_ masked_scatter masked_scatter_ "
+     "fill fill_ zero_ scatter scatter_ slice_scatter select_scatter diagonal_scatter "
+     "as_strided_scatter slice_inverse view_as_real view_as_complex real imag complex conj "
+     "_conj _neg_view resolve_conj resolve_neg conj_physical fft_fftshift fft_ifftshift "
+     "atleast_1d atleast_2d atleast_3d meshgrid column_stack dstack row_stack block_diag "
+     "circular_pad pad_sequence half bfloat16 cdouble cfloat"},
     {Kind::linear,
      "add sub rsub sum mean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
      "adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d upsample_bilinear2d "
-     "upsample_linear1d upsample_bicubic2d index_add scatter_add col2im"},
+     "upsample_linear1d upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa index_add "
+     "scatter_add col2im nanmean nansum trace diff fft_fft fft_ifft fft_rfft "
+     "fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn "
+     "fft_rfftn fft_irfftn _fft_r2c _fft_c2r _fft_c2c stft istft"},
     {Kind::affine,
      "linear addmm baddbmm addbmm addmv mm bmm matmul mv dot einsum conv1d conv2d conv3d "
      "convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d"},
@@ -45,11 +56,17 @@ constexpr std::pair<Kind, std::string_view> kOperators[] = {
     {Kind::elementwise,
      "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardsigmoid "
      "hardswish softplus log_sigmoid exp exp2 expm1 log log1p log2 log10 sqrt rsqrt "
-     "reciprocal pow square abs neg sin cos tan asin acos atan sinh cosh asinh acosh atanh "
-     "erf erfc clamp clamp_min clamp_max threshold hardshrink softshrink prelu "
-     "_prelu_kernel"},
+     "reciprocal pow square abs neg negative sin cos tan asin acos atan sinh cosh asinh acosh "
+     "atanh "
+     "erf erfc clamp clamp_min clamp_max clip threshold hardshrink softshrink prelu logit "
+     "_prelu_kernel sign sgn floor ceil round trunc fix frac heaviside nan_to_num "
+     "float_power"},
     {Kind::batch_norm, "batch_norm _native_batch_norm_legit_no_training native_batch_norm"},
-    {Kind::layer_norm, "layer_norm native_layer_norm"},
+    {Kind::normalised,
+     "layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm "
+     "_fused_rms_norm"},
+    {Kind::deviation, "std std_mean norm linalg_norm linalg_vector_norm frobenius_norm"},
+    {Kind::variance, "var var_mean"},
     {Kind::softmax, "softmax _softmax special_softmax"},
     {Kind::log_softmax, "log_softmax _log_softmax"},
     {Kind::attention, "scaled_dot_product_attention"},
@@ -59,6 +76,24 @@ constexpr std::pair<Kind, std::string_view> kOperators[] = {
      "max amax maximum"},
     {Kind::minimum, "min amin minimum"},
 };
+
+// Besides the kinds elementwise, product and quotient.
+constexpr std::string_view
+    kSteps =
+        "gt ge lt le eq ne greater greater_equal less less_equal not_equal logical_and logical_or "
+        "logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ __or__ "
+        "__xor__ isnan isinf isfinite isposinf isneginf sign sgn floor ceil round trunc fix "
+        "heaviside bool int long",
+    kChoices =
+        "where masked_fill masked_fill_ maximum minimum max min add sub rsub neg to _to_copy "
+        "mul multiply type_as float double clone alias detach contiguous index_put index_put_ lerp "
+        "fmax fmin";
+
+std::unordered_set<std::string> names_in(std::string_view list) {
+  std::unordered_set<std::string> names;
+  for (const std::string& name : split(list, ' ')) names.insert("aten::" + name);
+  return names;
+}
 
 std::unordered_map<std::string, Kind> make_table() {
   std::unordered_map<std::string, Kind> table = {{kSite, Kind::move}};
@@ -105,7 +140,86 @@ bool is_varying(const Operation& operation, const c10::IValue& value) {
 OperatorKind kind_of(const Operation& operation) {
   static const auto table = make_table();
   const auto found = table.find(operation.step.operation);
-  return found == table.end() ? Kind::unknown : found->second;
+  if (found == table.end()) return Kind::unknown;
+  const bool accumulates =
+      operation.step.operation.find("put") != std::string::npos &&
+      std::any_of(operation.inputs.begin(), operation.inputs.end(),
+                  [](const c10::IValue& i) { return i.isBool() && i.toBool(); });
+  return accumulates ? Kind::linear : found->second;
+}
+
+bool is_step(const Operation& operation) {
+  static const auto steps = names_in(kSteps);
+  return steps.contains(operation.step.operation);
+}
+
+bool is_elementwise(const Operation& operation, const std::vector<at::Tensor>& tensors,
+                    const at::Tensor& y) {
+  static const auto choices = names_in(kChoices);
+  const Kind kind = kind_of(operation);
+  const bool named = kind == Kind::elementwise || kind == Kind::quotient || is_step(operation) ||
+                     choices.contains(operation.step.operation);
+  if (!named) return false;
+  return std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) {
+    return tensor.sizes() == y.sizes() || at::is_expandable_to(tensor.sizes(), y.sizes());
+  });
+}
+
+std::optional<Normalisation> normalisation_of(const Operation& operation) {
+  const Stack& inputs = operation.inputs;
+  const std::string& name = operation.step.operation;
+  const bool single = operation.varying.size() == 1 && !operation.repeated;
+  if (!single || !inputs[0].toTensor().is_same(operation.varying[0])) return {};
+  const at::Tensor x = inputs[0].toTensor();
+  const auto weights = [&](size_t i, bool of_channels) {
+    if (!inputs[i].isTensor() || !inputs[i].toTensor().defined()) return at::Tensor();
+    std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
+    shape[1] = -1;
+    return of_channels ? inputs[i].toTensor().view(shape) : inputs[i].toTensor();
+  };
+  if (name == "aten::group_norm") {
+    return Normalisation{x.size(0) * inputs[1].toInt(), inputs[4].toDouble(), true,
+                         weights(2, true)};
+  }
+  if (name == "aten::native_group_norm") {
+    return Normalisation{x.size(0) * inputs[6].toInt(), inputs[7].toDouble(), true,
+                         weights(1, true)};
+  }
+  if (name == "aten::instance_norm") {
+    if (!inputs[5].toBool()) return {};
+    return Normalisation{x.size(0) * x.size(1), inputs[7].toDouble(), true, weights(1, true)};
+  }
+  int64_t features = 1;
+  for (const int64_t size : inputs[1].toIntVector()) features *= size;
+  const int64_t rows = features ? x.numel() / features : 0;
+  if (name.ends_with("layer_norm")) {
+    return Normalisation{rows, inputs[4].toDouble(), true, weights(2, false)};
+  }
+  const double smallest = x.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                                         : std::numeric_limits<float>::epsilon();
+  return Normalisation{rows, inputs[3].isNone() ? smallest : inputs[3].toDouble(), false,
+                       weights(2, false)};
+}
+
+at::Tensor without_nan(const at::Tensor& tensor) { return tensor.masked_fill(tensor.isnan(), 0); }
+
+bool has_nan(const std::vector<at::Tensor>& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& tensor) { return tensor.isnan().any().item<bool>(); });
+}
+
+Operation without_nan(const Operation& operation) {
+  std::vector<at::Tensor> varying;
+  for (const at::Tensor& tensor : operation.varying)
+    varying.push_back(without_nan(tensor.detach()));
+  Operation result = operation.at(varying);
+  const at::AutoGradMode with_gradients(true);
+  for (at::Tensor& output : result.outputs) output = without_nan(output);
+  return result;
+}
+
+std::string described(const Step& step) {
+  return step.module.empty() ? step.name : step.name + " in '" + step.module + "'";
 }
 
 at::Tensor reduced(const at::Tensor& amount, const at::Tensor& like) {
@@ -146,7 +260,64 @@ std::optional<Affine> Affine::of(const Operation& operation) {
 
 const at::Tensor& Affine::w() const { return operands(*operation_)[w_].toTensor(); }
 
-at::Tensor Affine::b() const { return b_ ? operation_->inputs[*b_].toTensor() : at::Tensor(); }
+std::optional<Affine> Affine::of_sum(const Operation& operation, const Origin& product) {
+  const std::string& name = operation.step.operation;
+  const bool adds = name == "aten::add", subtracts = name == "aten::sub";
+  if (!(adds || subtracts) || operation.varying.size() != 1 || operation.repeated ||
+      operation.outputs[0].sizes() != operation.varying[0].sizes() || !product.operation) {
+    return {};
+  }
+  auto affine = of(*product.operation);
+  if (!affine || affine->b_) return {};
+  const bool first = operation.inputs[0].isTensor() &&
+                     operation.inputs[0].toTensor().is_same(operation.varying[0]);
+  const double alpha = operation.inputs.size() > 2 && operation.inputs[2].isScalar()
+                           ? operation.inputs[2].toScalar().toDouble()
+                           : 1;
+  if (!first && (subtracts || alpha != 1)) return {};
+  const c10::IValue& other = operation.inputs[first ? 1 : 0];
+  const at::Tensor& y = operation.outputs[0];
+  const at::Tensor shift = other.isTensor() ? other.toTensor().detach()
+                                            : at::scalar_tensor(other.toScalar(), y.options());
+  affine->shift_ = (subtracts ? -alpha : alpha) * shift;
+  affine->moves_ = &product.moves;
+  return affine;
+}
+
+Origin origin_of(const at::Tensor& tensor, const Makers& makers) {
+  Origin origin{makers(tensor)};
+  while (origin.operation) {
+    const Operation& operation = *origin.operation;
+    const bool like = operation.step.operation.ends_with("_as");  // another tensor's shape
+    const bool moves = kind_of(operation) == Kind::move &&
+                       (operation.varying.size() == 1 || like) && !operation.repeated &&
+                       operation.outputs.size() == 1 &&
+                       operation.outputs[0].numel() >= operation.varying[0].numel();
+    if (!moves) break;
+    auto before = makers(operation.varying[0]);
+    origin.moves.push_back(std::move(*origin.operation));
+    origin.operation.reset();
+    if (before) origin.operation.emplace(std::move(*before));
+  }
+  return origin;
+}
+
+bool is_inverse(const at::Tensor& tensor, const Makers& makers) {
+  const auto operation = origin_of(tensor, makers).operation;
+  if (!operation) return false;
+  const std::string& name = operation->step.operation;
+  if (name == "aten::rsqrt" || name == "aten::reciprocal") return true;
+  const c10::IValue& last = operation->inputs.back();
+  if (name == "aten::pow") return last.isScalar() && last.toScalar().toDouble() < 0;
+  const c10::IValue& first = operation->inputs[0];
+  return kind_of(*operation) == Kind::quotient && operation->varying.size() == 1 &&
+         !(first.isTensor() && first.toTensor().is_same(operation->varying[0]));
+}
+
+at::Tensor Affine::b() const {
+  if (shift_.defined()) return shift_;
+  return b_ ? operation_->inputs[*b_].toTensor() : at::Tensor();
+}
 
 Stack Affine::stack(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
   Stack stack = operation_->inputs;
@@ -160,15 +331,31 @@ Stack Affine::stack(const at::Tensor& x, const at::Tensor& w, const at::Tensor& 
   return stack;
 }
 
+at::Tensor Affine::run(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
+  at::Tensor y = operation_->call(stack(x, w, b))[0];
+  if (!moves_) return y;
+  for (size_t i = moves_->size(); i-- > 0;) {
+    const Operation& move = (*moves_)[i];
+    Stack inputs;
+    for (const c10::IValue& input : move.inputs) {
+      inputs.push_back(map_tensors(input, [&](const at::Tensor& tensor) {
+        return tensor.is_same(move.varying[0]) ? y : tensor;
+      }));
+    }
+    y = move.call(std::move(inputs))[0];
+  }
+  return b.defined() ? y + b : y;
+}
+
 at::Tensor Affine::forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
   const at::NoGradGuard no_grad;
-  return operation_->call(stack(x, w, b))[0];
+  return run(x, w, b);
 }
 
 at::Tensor Affine::backward(const at::Tensor& w, const at::Tensor& given) const {
   const at::AutoGradMode with_gradients(true);
   const at::Tensor leaf = x().detach().requires_grad_(true);
-  return torch::autograd::grad({operation_->call(stack(leaf, w, {}))[0]}, {leaf}, {given})[0];
+  return torch::autograd::grad({run(leaf, w, {})}, {leaf}, {given})[0];
 }
 
 std::optional<Attention> attention_of(const Stack& inputs) {
@@ -192,7 +379,8 @@ std::optional<Attention> attention_of(const Stack& inputs) {
     a.scores = mask.scalar_type() == at::kBool ? a.scores.masked_fill(mask.logical_not(), none)
                                                : a.scores + mask;
   }
-  a.weights = at::softmax(a.scores, -1);
+  const at::Tensor blind = a.scores.eq(none).all(-1, true);  // sees nothing
+  a.weights = at::softmax(a.scores, -1).masked_fill(blind, 0);
   return a;
 }
 

@@ -30,13 +30,13 @@ std::vector<Slot> slots_of(const Program& program, const std::vector<std::string
 }  // namespace
 
 ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
-                         const Batch& batch, bool all_sites_are_roots)
+                         const Batch& batch, bool all_sites_are_roots, Explained explained)
     : options_(options),
       batch_(batch),
       program_(model.program(batch.inputs)),
       slots_(slots_of(*program_, options.sites)),
       tape_(program_->graph(), batch.inputs,
-            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_) {
+            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_, explained) {
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
     require(tape_.value(slots_[depth]).isTensor(),
             fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
@@ -63,6 +63,15 @@ at::Tensor ProgramPass::arranged(const at::Tensor& output) const {
 
 at::Tensor ProgramPass::example_sums(size_t depth, const at::Tensor& features) const {
   return row_sums(options_.positions_of(depth).arrange(features));
+}
+
+at::Tensor ProgramPass::choose(size_t depth, const at::Tensor& condition, const at::Tensor& a,
+                               const at::Tensor& b) const {
+  const Positions& positions = options_.positions_of(depth);
+  const at::Tensor first = positions.arrange(a);
+  std::vector<int64_t> rows(static_cast<size_t>(first.dim()), 1);
+  rows[0] = -1;
+  return positions.restore(at::where(condition.view(rows), first, positions.arrange(b)));
 }
 
 Attribution ProgramPass::result(std::vector<at::Tensor> features, int64_t passes) const {

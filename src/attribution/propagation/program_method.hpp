@@ -21,7 +21,7 @@ class ProgramPass {
  public:
   /// Of the model's program. Roots: the options' sites, or all of the program's.
   ProgramPass(const FrozenModel& model, const AttributionOptions& options, const Batch& batch,
-              bool all_sites_are_roots);
+              bool all_sites_are_roots, Explained explained = Explained::gradients);
 
   const Tape& tape() const { return tape_; }
   const std::vector<Slot>& slots() const { return slots_; }  ///< of the options' sites
@@ -32,6 +32,9 @@ class ProgramPass {
   at::Tensor arranged(const at::Tensor& output) const;
   /// The sum over all of each example's. Shape: features the state's -> (B).
   at::Tensor example_sums(size_t depth, const at::Tensor& features) const;
+  /// a where an example's condition holds, else b. Shape: condition (B); a and b the state's.
+  at::Tensor choose(size_t depth, const at::Tensor& condition, const at::Tensor& a,
+                    const at::Tensor& b) const;
 
   /// The result, but for the gap: scores are sums over features, keep is scores > 0. Where a
   /// site's features are undefined, as the output does not depend on it, they are 0 if the options

@@ -12,7 +12,11 @@
 ///     y linear in x           its gradient
 ///     y = f(x), elementwise   Rescale: dy / dx; or RevealCancel where x = w u + b
 ///     products, x / y         each factor gets the other's mean of h and b, which is exact
-///     softmax, attention, layer norm, gru, lstm, rnn   taken apart into the above
+///     x > 0, where, x[x < 0] = 0   as functions of the condition and of the values, too: an
+///                             activation that is written by hand is rescaled as a whole
+///     softmax, attention, gru, lstm, rnn   taken apart into the above
+///     layer, group, instance, RMS norm     y = c r, c = x - mean, r = 1 / s: a product, see below
+///     std, Euclidean norms    ds = (c + c0) dc / (s + s0)
 ///     max pooling             what grew goes to the winner at h, what shrank to the winner at b
 ///     any other               the mean gradient between b and h, by 8 Gauss-Legendre points
 ///
@@ -24,6 +28,19 @@
 /// Of softmax p = exp(x - l) the exponentials go by Rescale, and l by sum_j dp_j = 0.
 /// Recurrent operators, packed or not, are taken apart as src/program/recurrent.hpp writes them,
 /// step by step. einsum is a product of as many factors as are explained.
+///
+/// What divides by a spread s: the symmetric product rule, dy = dc (r + r0) / 2 + dr (c + c0) / 2.
+/// From a reference that is nearly constant, as zeros are, r0 is up to 1 / sqrt(eps), and each such
+/// layer multiplies the scores by half of it, in terms that cancel in their sum. Where rounding is
+/// all that is left of a row's sum (it misses more than 0.001 of the difference), the row has the
+/// symmetric rule of c = y s in its place,
+///
+///     dy = (dc - (y + y0) / 2 ds) / ((s + s0) / 2),
+///
+/// which is complete as well and never larger than 2 / s; products and quotients likewise.
+///
+/// Half precision is computed in float. A condition or an index that depends on a state otherwise
+/// than by comparisons and logic, as argmax does, has no share: the gap holds it.
 ///
 /// Captum 0.9 agrees for affine layers, average pooling and activations. For softmax it subtracts
 /// the multipliers' mean over the whole batch, it leaves products and layer norm at h's gradient,
@@ -73,7 +90,9 @@ class DeepLift : public Attributor {
 
   /// One pass, one more from each site for each reference, and as many walks backward, of as many
   /// examples at once as options.passes allow. Besides what Attributor says, ArgumentError for a
-  /// site that the output does not depend on, or a model without a program.
+  /// site that the output does not depend on, or a model without a program; Error, naming the
+  /// operator, for one without gradients (quantized::linear_dynamic), one that gives another shape
+  /// for the reference, and multipliers that are not finite.
   Attribution attribute(const Batch& batch) const override;
 
  private:

@@ -10,15 +10,19 @@
 /// The rules of operators with weights, z_k = sum_i x_i w_ik + b_k, are chosen by a table; the
 /// first entry that fits counts. What has no weights has one rule:
 ///
-///     view, cat, index, ...       relevance moves with the elements; max pooling: to the winner
-///     y_i = f(x_i), layer norm, batch norm   R_x = R_y (AttnLRP, Achtibat et al. 2024, prop. 3.4)
-///     sums, means, x + y          epsilon
+///     view, cat, index, index_put, scatter, ...   relevance moves with the elements; max pooling: to the winner
+///     y_i = f(x_i); layer, batch, group, instance, RMS norm   R_x = R_y (AttnLRP, Achtibat et al. 2024, prop. 3.4)
+///     sums, means, x + y, FFT     epsilon
+///     std, norms, var             x_i dy/dx_i, in proportion
 ///     x y, both explained         half to each, by epsilon in matrix products (prop. 3.3)
 ///     softmax                     x (R - s sum R), s the output (prop. 3.1)
 ///     log softmax                 x (r - s sum r), r = R / y by epsilon
 ///     attention                   taken apart into products and a softmax
 ///     gru, lstm, rnn              taken apart into linear maps, activations, products and sums
-///     x / y                       all to x
+///     x / y, x rsqrt(y)           all to x
+///
+/// x w + b is one operator with weights also where it is written as a product, moves such as view
+/// and permute, and a sum with a constant. Conditions and masks are constants.
 ///
 /// einsum has weights where one of its two operands is explained, else it is a product, of which
 /// each explained operand gets an equal part.
@@ -110,7 +114,8 @@ struct LrpOptions {
   Rest rest = Rest::lost;
 };
 
-/// `gap` is (sum R of the output - sum R of the site) / |sum R of the output|: the relative gap of
+/// `gap` is (sum R of the output - sum R of the site) / |sum R of the output| (over 1 where that is
+/// 0): the relative gap of
 /// conservation at a site that everything passes through. Beside other paths it holds what went
 /// there.
 class Lrp : public Attributor {
@@ -124,7 +129,7 @@ class Lrp : public Attributor {
   /// One pass and one walk backward for all sites, of as many examples at once as options.passes
   /// allow; the options' fill is not used. Besides what Attributor says, ArgumentError for a site
   /// that the output does not depend on, or a model without a program; Error for an operator
-  /// without a rule.
+  /// without a rule or with relevance that is not finite.
   Attribution attribute(const Batch& batch) const override;
 
  private:
