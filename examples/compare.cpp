@@ -68,17 +68,18 @@ dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) 
 
 // Each step is a pass with a gradient, and each method explains every example: few steps.
 dm::MethodSettings settings_of(const Options& options, const std::string& method) {
-  dm::MethodSettings settings{.steps = options.integral_steps,
-                              .beam = 1,
-                              .max_passes = options.budget,
-                              .random_passes = options.budget,
-                              .epsilon = options.epsilon,
-                              .training_steps = options.probe_steps,
-                              .batches = {.by_length = true},
-                              .example_steps = 30,
-                              .draws = 2};
-  if (method.ends_with("_per_sample")) settings.example_steps = options.sample_steps;
-  return settings;
+  const bool per_sample = method.ends_with("_per_sample");
+  return {.steps = options.integral_steps,
+          .beam = 1,
+          .max_passes = options.budget,
+          .random_passes = options.budget,
+          .epsilon = options.epsilon,
+          .training_steps = options.probe_steps,
+          .batches = {.by_length = true},
+          .example_steps = per_sample              ? options.sample_steps
+                           : options.subject.smoke ? 2
+                                                   : 30,
+          .draws = 2};
 }
 
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
@@ -148,9 +149,8 @@ int main(int argc, char** argv) {
   CLI::App app("All attribution methods by all metrics, on a task with a known answer or on text");
   Options options;
   SubjectOptions& subject = options.subject;
-  app.add_option("--subject", subject.name, "What is explained")
-      ->check(CLI::IsMember({"toy", "sst"}))
-      ->capture_default_str();
+  add_option(app, "--subject", subject.name, "What is explained")
+      ->check(CLI::IsMember({"toy", "sst"}));
   app.add_option("--data", subject.data,
                  "toy: folder with examples.csv and model.safetensors, in place of own ones; sst: "
                  "the treebank's folder")
@@ -171,27 +171,25 @@ int main(int argc, char** argv) {
                  "but those that train explainers, and gnn_explainer")
       ->delimiter(',')
       ->check(CLI::IsMember(dm::method_names()));
-  app.add_option("--fill", options.fill, "What replaces a state")
-      ->check(CLI::IsMember({"zero", "mean", "learned", "other"}))
-      ->capture_default_str();
-  app.add_option("--keep-rates", options.keep_rates,
-                 "Shares of positions at which all methods are compared")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  const auto number = [&](const char* name, int64_t& value, const char* help) {
-    app.add_option(name, value, help)->check(CLI::NonNegativeNumber)->capture_default_str();
+  add_option(app, "--fill", options.fill, "What replaces a state")
+      ->check(CLI::IsMember({"zero", "mean", "learned", "other"}));
+  add_option(app, "--keep-rates", options.keep_rates,
+             "Shares of positions at which all methods are compared")
+      ->delimiter(',');
+  add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats")
+      ->check(CLI::PositiveNumber);
+  const auto number = [&](const char* name, int64_t& value, const char* help, int64_t least = 1) {
+    constexpr int64_t kMost = int64_t{1} << 40;
+    add_option(app, name, value, help)->check(CLI::Range(least, kMost));
   };
-  number("--examples", subject.examples, "Number of examples, the first ones; 0: all");
-  number("--seeds", options.seeds, "toy: number of models; sst: runs of what draws");
+  number("--examples", subject.examples, "Number of examples, the first ones; 0: all", 0);
+  number("--seeds", options.seeds, "toy: number of models; sst: number of runs per method");
   number("--steps", subject.steps, "Training steps of toy's explainers");
   number("--integral-steps", options.integral_steps, "Steps of integrated gradients");
   number("--budget", options.budget, "Passes per example of exact and random search");
   number("--probe-steps", options.probe_steps, "Steps of methods that are trained on data");
   number("--sample-steps", options.sample_steps, "Steps of the methods per sample");
-  number("--threads", options.threads, "Number of threads; 0: one per core");
+  number("--threads", options.threads, "Number of threads; 0: one per core", 0);
   app.add_flag("--bfloat16", options.bfloat16,
                "All matrix products in bfloat16, where the processor has them: faster, less exact");
   app.add_option("--markdown", options.markdown, "File to write the tables to");
@@ -202,6 +200,7 @@ int main(int argc, char** argv) {
   if (subject.smoke) {
     subject.steps = options.probe_steps = options.sample_steps = options.integral_steps = 2;
     subject.examples = options.budget = 8;
+    options.threads = 1;
   }
   return reported("compare", [&] {
     use_threads(options.threads);

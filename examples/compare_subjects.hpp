@@ -21,6 +21,7 @@
 #include "diffmask/zoo/nets/bert.hpp"
 #include "diffmask/zoo/nets/weights.hpp"
 #include "diffmask/zoo/tasks/counting_fit.hpp"
+#include "diffmask/zoo/tasks/marked_tokens.hpp"
 
 namespace dm = diffmask;
 
@@ -80,30 +81,6 @@ inline Subject counting(const SubjectOptions& options, uint64_t seed) {
   return subject;
 }
 
-// The tokens of words that at least half of the annotators marked; sentences that cannot be matched
-// have none. Shape: (N, T) bool.
-inline at::Tensor marked_tokens(const std::vector<dm::RationaleSentence>& rationales,
-                                const std::string& split, const dm::Sentences& sentences) {
-  at::Tensor marked = at::zeros({sentences.data.size(), sentences.data.longest()}, at::kBool);
-  for (const dm::RationaleSentence& sentence : rationales) {
-    if (sentence.split != split || sentence.line < 0) continue;
-    std::vector<bool> decisive(sentence.words.size());
-    for (size_t w = 0; w < decisive.size(); ++w) {
-      const auto votes = std::count_if(sentence.rationales.begin(), sentence.rationales.end(),
-                                       [&](const dm::Rationale& of) { return of.is_decisive[w]; });
-      decisive[w] = 2 * static_cast<size_t>(votes) >= sentence.rationales.size();
-    }
-    const auto i = static_cast<size_t>(sentence.line);
-    const auto leaves = dm::carried_over(decisive, sentence.words, sentences.sentences.at(i).words);
-    const auto& words = sentences.data.encodings()[i].words;
-    for (size_t t = 0; t < words.size() && !leaves.empty(); ++t) {
-      if (words[t] < 0 || !leaves[static_cast<size_t>(words[t])]) continue;
-      marked[sentence.line][static_cast<int64_t>(t)].fill_(true);
-    }
-  }
-  return marked;
-}
-
 inline Subject treebank(const SubjectOptions& options) {
   dm::require(!options.classifier.empty(), "--classifier", "a file that `sst` wrote", "none");
   const auto tokenizer = dm::WordPiece::load(options.model);
@@ -135,7 +112,7 @@ inline Subject treebank(const SubjectOptions& options) {
   std::vector<int64_t> order = dm::iota(test->data.size());
   at::Tensor marked;
   if (!options.rationales.empty()) {
-    marked = marked_tokens(dm::read_rationales(options.rationales), "test", *test);
+    marked = dm::marked_tokens(dm::read_rationales(options.rationales), "test", *test);
     std::stable_partition(order.begin(), order.end(),
                           [&](int64_t i) { return marked[i].any().item<bool>(); });
   }

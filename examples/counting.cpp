@@ -221,15 +221,10 @@ int main(int argc, char** argv) {
   app.add_option("--data", options.data,
                  "Folder with examples.csv and model.safetensors, in place of own ones")
       ->check(CLI::ExistingDirectory);
-  app.add_option("--seeds", options.seeds, "Number of seeds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--steps", options.steps, "Number of training steps of DiffMask")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--threads", options.threads, "Number of threads")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_option(app, "--seeds", options.seeds, "Number of seeds")->check(CLI::PositiveNumber);
+  add_option(app, "--steps", options.steps, "Number of training steps of DiffMask")
+      ->check(CLI::PositiveNumber);
+  add_option(app, "--threads", options.threads, "Number of threads")->check(CLI::PositiveNumber);
   app.add_option("--json", options.json, "File to write rows and fits to");
   app.add_flag("--smoke", options.smoke, "A quick run of a few steps: its figures say nothing");
   CLI11_PARSE(app, argc, argv);
