@@ -75,6 +75,13 @@ TEST_F(MethodsTest, OnlyThoseThatNeedTrainingDataAskForThem) {
   }
 }
 
+TEST_F(MethodsTest, ControlsComeFirst) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(with_controls({}), (Names{"uniform", "random"}));
+  EXPECT_EQ(with_controls({"lrp", "random", "deeplift", "lrp"}),
+            (Names{"uniform", "random", "lrp", "deeplift"}));
+}
+
 // Whether they learn more where they may: with 0 for the defaults' many steps.
 TEST_F(MethodsTest, SettingsReachTheMethods) {
   const auto passes = [&](const std::string& name, const MethodSettings& settings) {
