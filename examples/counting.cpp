@@ -169,22 +169,17 @@ void score_diffmask(const Run& run, const std::string& name, const dm::Explainer
 }
 
 void score_diffmasks(const Run& run) {
-  dm::ExplainerOptions hidden{.probe = dm::mlp_probe({.initial_bias = 4.0})};
-  dm::TrainerOptions trainer{.epsilon = 0.05,
-                             .steps = run.options.steps,
-                             .batches = {.batch_size = 128},
-                             .divergence = dm::divergence::bernoulli,
-                             .seed = run.seed,
-                             .recipe = dm::recipe::counting()};
+  auto hidden = dm::counting_explainer(dm::Masking::hidden);
+  auto per_sample = hidden;
+  per_sample.probe = dm::free_logits();
+  auto trainer = dm::counting_training(run.seed, run.options.steps);
   if (run.options.smoke) trainer.recipe.warm_up = 2;
-  dm::ExplainerOptions input = hidden, per_sample{.probe = dm::free_logits()};
-  input.masking = dm::Masking::input;
   dm::TrainerOptions few = trainer;
   few.batches.batch_size = 1000;
   few.recipe.gate_rate = 0.1;
   few.steps = std::max<int64_t>(trainer.steps / 8, 1);  // each reads all examples
   score_diffmask(run, "diffmask_hidden", hidden, trainer);
-  score_diffmask(run, "diffmask_input", input, trainer);
+  score_diffmask(run, "diffmask_input", dm::counting_explainer(dm::Masking::input), trainer);
   score_diffmask(run, "diffmask_per_sample", per_sample, few);
   // The same by REINFORCE (Williams 1992), with gates that are 0 or 1.
   hidden.gate = per_sample.gate = std::make_shared<dm::Bernoulli>();
