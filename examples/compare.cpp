@@ -9,7 +9,6 @@
 // faithfulness. On the Stanford Sentiment Treebank classifier and explainers come from files that
 // `examples/run sst` writes. Prints tables as Markdown, and writes JSON and HTML where told to.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <map>
 
 #include "compare_subjects.hpp"
@@ -36,19 +35,13 @@ struct Options {
 };
 
 // Those asked for, and the controls; by default all but those that the subject trains by itself.
-std::vector<dm::Method> chosen_methods(const Options& options) {
-  const std::vector<std::string> left_out = {"diffmask_hidden", "diffmask_input", "reinforce",
-                                             "gnn_explainer"};
-  const auto holds = [](const std::vector<std::string>& names, const std::string& name) {
-    return std::find(names.begin(), names.end(), name) != names.end();
-  };
-  std::vector<dm::Method> methods = dm::methods();
-  std::erase_if(methods, [&](const dm::Method& method) {
-    if (method.name == "uniform" || method.name == "random") return false;
-    return options.methods.empty() ? holds(left_out, method.name)
-                                   : !holds(options.methods, method.name);
-  });
-  return methods;
+std::vector<std::string> chosen_methods(const Options& options) {
+  if (!options.methods.empty()) return dm::with_controls(options.methods);
+  std::vector<std::string> names = dm::method_names();
+  for (const char* left_out : {"diffmask_hidden", "diffmask_input", "reinforce", "gnn_explainer"}) {
+    std::erase(names, left_out);
+  }
+  return names;
 }
 
 dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) {
@@ -68,17 +61,18 @@ dm::Fill fill_of(const Options& options, const Subject& subject, uint64_t seed) 
 
 // Each step is a pass with a gradient, and each method explains every example: few steps.
 dm::MethodSettings settings_of(const Options& options, const std::string& method) {
-  dm::MethodSettings settings{.steps = options.integral_steps,
-                              .beam = 1,
-                              .max_passes = options.budget,
-                              .random_passes = options.budget,
-                              .epsilon = options.epsilon,
-                              .training_steps = options.probe_steps,
-                              .batches = {.by_length = true},
-                              .example_steps = 30,
-                              .draws = 2};
-  if (method.ends_with("_per_sample")) settings.example_steps = options.sample_steps;
-  return settings;
+  const bool per_sample = method.ends_with("_per_sample");
+  return {.steps = options.integral_steps,
+          .beam = 1,
+          .max_passes = options.budget,
+          .random_passes = options.budget,
+          .epsilon = options.epsilon,
+          .training_steps = options.probe_steps,
+          .batches = {.by_length = true},
+          .example_steps = per_sample              ? options.sample_steps
+                           : options.subject.smoke ? 2
+                                                   : 30,
+          .draws = 2};
 }
 
 dm::Comparison compare(const Options& options, const Subject& subject, uint64_t seed,
@@ -87,8 +81,9 @@ dm::Comparison compare(const Options& options, const Subject& subject, uint64_t 
                                 .fill = fill_of(options, subject, seed),
                                 .zero_where_independent = true};
   std::vector<dm::ComparedMethod> methods;
-  for (dm::Method method : chosen_methods(options)) {
-    if (method.name == "noise_tolerance") {
+  for (const std::string& name : chosen_methods(options)) {
+    dm::Method method = dm::method(name);
+    if (name == "noise_tolerance") {
       method.build = [](const dm::MethodRequest& request) {  // the same in larger steps
         return std::make_unique<dm::NoiseTolerance>(
             request.model, request.options,
@@ -100,7 +95,7 @@ dm::Comparison compare(const Options& options, const Subject& subject, uint64_t 
       };
     }
     methods.push_back(
-        dm::compared_method(method, common, settings_of(options, method.name), subject.training));
+        dm::compared_method(method, common, settings_of(options, name), subject.training));
   }
   for (const auto& [name, explainer] : subject.explainers) {
     methods.push_back(dm::compared_explainer(name, subject.model, explainer));
@@ -147,22 +142,7 @@ int run(Options options) {
 int main(int argc, char** argv) {
   CLI::App app("All attribution methods by all metrics, on a task with a known answer or on text");
   Options options;
-  SubjectOptions& subject = options.subject;
-  app.add_option("--subject", subject.name, "What is explained")
-      ->check(CLI::IsMember({"toy", "sst"}))
-      ->capture_default_str();
-  app.add_option("--data", subject.data,
-                 "toy: folder with examples.csv and model.safetensors, in place of own ones; sst: "
-                 "the treebank's folder")
-      ->check(CLI::ExistingDirectory);
-  app.add_option("--model", subject.model, "Hugging Face folder of sst's encoder");
-  app.add_option("--classifier", subject.classifier, "File of its fine-tuned weights");
-  app.add_option("--explainers", subject.explainers,
-                 "How the names of its explainers' files begin: BEGIN-hidden.safetensors, "
-                 "BEGIN-input.safetensors");
-  app.add_option(
-      "--rationales", subject.rationales,
-      "Table of FairRationales for sst: its sentences come first, and are compared with");
+  options.subject.add_to(app);
   app.add_option("--sites", options.sites,
                  "Sites to explain; by default both of toy, word_embeddings and layer.2 of sst")
       ->delimiter(',');
@@ -171,37 +151,31 @@ int main(int argc, char** argv) {
                  "but those that train explainers, and gnn_explainer")
       ->delimiter(',')
       ->check(CLI::IsMember(dm::method_names()));
-  app.add_option("--fill", options.fill, "What replaces a state")
-      ->check(CLI::IsMember({"zero", "mean", "learned", "other"}))
-      ->capture_default_str();
-  app.add_option("--keep-rates", options.keep_rates,
-                 "Shares of positions at which all methods are compared")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--epsilon", options.epsilon, "Divergence allowed, in nats")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  const auto number = [&](const char* name, int64_t& value, const char* help) {
-    app.add_option(name, value, help)->check(CLI::NonNegativeNumber)->capture_default_str();
-  };
-  number("--examples", subject.examples, "Number of examples, the first ones; 0: all");
-  number("--seeds", options.seeds, "toy: number of models; sst: runs of what draws");
-  number("--steps", subject.steps, "Training steps of toy's explainers");
-  number("--integral-steps", options.integral_steps, "Steps of integrated gradients");
-  number("--budget", options.budget, "Passes per example of exact and random search");
-  number("--probe-steps", options.probe_steps, "Steps of methods that are trained on data");
-  number("--sample-steps", options.sample_steps, "Steps of the methods per sample");
-  number("--threads", options.threads, "Number of threads; 0: one per core");
+  add_option(app, "--fill", options.fill, "What replaces a state")
+      ->check(CLI::IsMember({"zero", "mean", "learned", "other"}));
+  add_option(app, "--keep-rates", options.keep_rates,
+             "Shares of positions at which all methods are compared")
+      ->delimiter(',');
+  add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats")
+      ->check(CLI::PositiveNumber);
+  add_number(app, "--seeds", options.seeds,
+             "toy: number of models; sst: number of runs per method");
+  add_number(app, "--integral-steps", options.integral_steps, "Steps of integrated gradients");
+  add_number(app, "--budget", options.budget, "Passes per example of exact and random search");
+  add_number(app, "--probe-steps", options.probe_steps,
+             "Steps of methods that are trained on data");
+  add_number(app, "--sample-steps", options.sample_steps, "Steps of the methods per sample");
+  add_number(app, "--threads", options.threads, "Number of threads; 0: one per core", 0);
   app.add_flag("--bfloat16", options.bfloat16,
                "All matrix products in bfloat16, where the processor has them: faster, less exact");
   app.add_option("--markdown", options.markdown, "File to write the tables to");
   app.add_option("--json", options.json, "File to write figures and curves to");
   app.add_option("--html", options.html, "File to write a page to");
-  app.add_flag("--smoke", subject.smoke, "A quick run of a few steps: its figures say nothing");
   CLI11_PARSE(app, argc, argv);
-  if (subject.smoke) {
+  if (SubjectOptions& subject = options.subject; subject.smoke) {
     subject.steps = options.probe_steps = options.sample_steps = options.integral_steps = 2;
     subject.examples = options.budget = 8;
+    options.threads = 1;
   }
   return reported("compare", [&] {
     use_threads(options.threads);

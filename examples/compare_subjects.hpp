@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -16,11 +17,14 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/metrics/comparison.hpp"
 #include "diffmask/zoo/data/rationales.hpp"
 #include "diffmask/zoo/data/sentences.hpp"
 #include "diffmask/zoo/nets/bert.hpp"
 #include "diffmask/zoo/nets/weights.hpp"
 #include "diffmask/zoo/tasks/counting_fit.hpp"
+#include "diffmask/zoo/tasks/marked_tokens.hpp"
+#include "program.hpp"
 
 namespace dm = diffmask;
 
@@ -28,6 +32,25 @@ struct SubjectOptions {
   std::string name = "toy", data, model, classifier, explainers, rationales;
   int64_t examples = 0, steps = 2000;
   bool smoke = false;
+
+  void add_to(CLI::App& app) {
+    add_option(app, "--subject", name, "What is explained")->check(CLI::IsMember({"toy", "sst"}));
+    app.add_option("--data", data,
+                   "toy: folder with examples.csv and model.safetensors, in place of own ones; "
+                   "sst: the treebank's folder")
+        ->check(CLI::ExistingDirectory);
+    app.add_option("--model", model, "Hugging Face folder of sst's encoder");
+    app.add_option("--classifier", classifier, "File of its fine-tuned weights");
+    app.add_option("--explainers", explainers,
+                   "How the names of its explainers' files begin: BEGIN-hidden.safetensors, "
+                   "BEGIN-input.safetensors");
+    app.add_option(
+        "--rationales", rationales,
+        "Table of FairRationales for sst: its sentences come first, and are compared with");
+    add_number(app, "--examples", examples, "Number of examples, the first ones; 0: all", 0);
+    add_number(app, "--steps", steps, "Training steps of toy's explainers");
+    app.add_flag("--smoke", smoke, "A quick run of a few steps: its figures say nothing");
+  }
 };
 
 // What is explained: a model, the examples, what was trained to explain it, and what is known.
@@ -42,10 +65,9 @@ struct Subject {
                int64_t examples, const at::Tensor& truth_of_all) {
     if (examples > 0) order.resize(std::min(order.size(), static_cast<size_t>(examples)));
     data = std::make_shared<dm::Subset>(all, order);
-    if (!truth_of_all.defined()) return;
-    truth = [some = truth_of_all.index_select(0, at::tensor(order))](const dm::Batch& batch) {
-      return some.index_select(0, batch.examples).narrow(1, 0, batch.mask.size(1));
-    };
+    if (truth_of_all.defined()) {
+      truth = dm::truth_rows(truth_of_all.index_select(0, at::tensor(order)));
+    }
   }
 };
 
@@ -62,46 +84,15 @@ inline Subject counting(const SubjectOptions& options, uint64_t seed) {
                   .training = std::make_shared<dm::PaddedDataset>(task.training.dataset())};
   const auto all = std::make_shared<dm::PaddedDataset>(task.validation.dataset());
   subject.explain(all, dm::iota(all->size()), options.examples, task.validation.relevant());
-  dm::TrainerOptions trainer{.epsilon = 0.05,
-                             .steps = options.steps,
-                             .batches = {.batch_size = 128},
-                             .divergence = dm::divergence::bernoulli,
-                             .seed = seed,
-                             .recipe = dm::recipe::counting()};
+  auto trainer = dm::counting_training(seed, options.steps);
   if (options.smoke) trainer.recipe.warm_up = 2;
   for (const auto masking : {dm::Masking::hidden, dm::Masking::input}) {
-    auto method = std::make_shared<dm::DiffMask>(
-        subject.model,
-        dm::ExplainerOptions{.masking = masking, .probe = dm::mlp_probe({.initial_bias = 4.0})});
+    auto method = std::make_shared<dm::DiffMask>(subject.model, dm::counting_explainer(masking));
     const auto name = masking == dm::Masking::hidden ? "diffmask (hidden)" : "diffmask (input)";
     fmt::print(stderr, "{}: {}\n", name, method->fit(*subject.training, trainer).brief_report());
     subject.explainers.emplace_back(name, std::move(method));
   }
   return subject;
-}
-
-// The tokens of words that at least half of the annotators marked; sentences that cannot be matched
-// have none. Shape: (N, T) bool.
-inline at::Tensor marked_tokens(const std::vector<dm::RationaleSentence>& rationales,
-                                const std::string& split, const dm::Sentences& sentences) {
-  at::Tensor marked = at::zeros({sentences.data.size(), sentences.data.longest()}, at::kBool);
-  for (const dm::RationaleSentence& sentence : rationales) {
-    if (sentence.split != split || sentence.line < 0) continue;
-    std::vector<bool> decisive(sentence.words.size());
-    for (size_t w = 0; w < decisive.size(); ++w) {
-      const auto votes = std::count_if(sentence.rationales.begin(), sentence.rationales.end(),
-                                       [&](const dm::Rationale& of) { return of.is_decisive[w]; });
-      decisive[w] = 2 * static_cast<size_t>(votes) >= sentence.rationales.size();
-    }
-    const auto i = static_cast<size_t>(sentence.line);
-    const auto leaves = dm::carried_over(decisive, sentence.words, sentences.sentences.at(i).words);
-    const auto& words = sentences.data.encodings()[i].words;
-    for (size_t t = 0; t < words.size() && !leaves.empty(); ++t) {
-      if (words[t] < 0 || !leaves[static_cast<size_t>(words[t])]) continue;
-      marked[sentence.line][static_cast<int64_t>(t)].fill_(true);
-    }
-  }
-  return marked;
 }
 
 inline Subject treebank(const SubjectOptions& options) {
@@ -135,7 +126,7 @@ inline Subject treebank(const SubjectOptions& options) {
   std::vector<int64_t> order = dm::iota(test->data.size());
   at::Tensor marked;
   if (!options.rationales.empty()) {
-    marked = marked_tokens(dm::read_rationales(options.rationales), "test", *test);
+    marked = dm::marked_tokens(dm::read_rationales(options.rationales), "test", *test);
     std::stable_partition(order.begin(), order.end(),
                           [&](int64_t i) { return marked[i].any().item<bool>(); });
   }

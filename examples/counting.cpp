@@ -169,22 +169,17 @@ void score_diffmask(const Run& run, const std::string& name, const dm::Explainer
 }
 
 void score_diffmasks(const Run& run) {
-  dm::ExplainerOptions hidden{.probe = dm::mlp_probe({.initial_bias = 4.0})};
-  dm::TrainerOptions trainer{.epsilon = 0.05,
-                             .steps = run.options.steps,
-                             .batches = {.batch_size = 128},
-                             .divergence = dm::divergence::bernoulli,
-                             .seed = run.seed,
-                             .recipe = dm::recipe::counting()};
+  auto hidden = dm::counting_explainer(dm::Masking::hidden);
+  auto per_sample = hidden;
+  per_sample.probe = dm::free_logits();
+  auto trainer = dm::counting_training(run.seed, run.options.steps);
   if (run.options.smoke) trainer.recipe.warm_up = 2;
-  dm::ExplainerOptions input = hidden, per_sample{.probe = dm::free_logits()};
-  input.masking = dm::Masking::input;
   dm::TrainerOptions few = trainer;
   few.batches.batch_size = 1000;
   few.recipe.gate_rate = 0.1;
   few.steps = std::max<int64_t>(trainer.steps / 8, 1);  // each reads all examples
   score_diffmask(run, "diffmask_hidden", hidden, trainer);
-  score_diffmask(run, "diffmask_input", input, trainer);
+  score_diffmask(run, "diffmask_input", dm::counting_explainer(dm::Masking::input), trainer);
   score_diffmask(run, "diffmask_per_sample", per_sample, few);
   // The same by REINFORCE (Williams 1992), with gates that are 0 or 1.
   hidden.gate = per_sample.gate = std::make_shared<dm::Bernoulli>();
@@ -221,15 +216,10 @@ int main(int argc, char** argv) {
   app.add_option("--data", options.data,
                  "Folder with examples.csv and model.safetensors, in place of own ones")
       ->check(CLI::ExistingDirectory);
-  app.add_option("--seeds", options.seeds, "Number of seeds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--steps", options.steps, "Number of training steps of DiffMask")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--threads", options.threads, "Number of threads")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_option(app, "--seeds", options.seeds, "Number of seeds")->check(CLI::PositiveNumber);
+  add_option(app, "--steps", options.steps, "Number of training steps of DiffMask")
+      ->check(CLI::PositiveNumber);
+  add_option(app, "--threads", options.threads, "Number of threads")->check(CLI::PositiveNumber);
   app.add_option("--json", options.json, "File to write rows and fits to");
   app.add_flag("--smoke", options.smoke, "A quick run of a few steps: its figures say nothing");
   CLI11_PARSE(app, argc, argv);

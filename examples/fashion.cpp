@@ -19,9 +19,7 @@
 #include "diffmask/metrics/mask_experiment.hpp"
 #include "diffmask/report/overlay.hpp"
 #include "diffmask/zoo/data/images.hpp"
-#include "diffmask/zoo/nets/supervised.hpp"
-#include "diffmask/zoo/nets/vision.hpp"
-#include "diffmask/zoo/tasks/encoder.hpp"
+#include "diffmask/zoo/tasks/image_classifier.hpp"
 #include "diffmask/zoo/tasks/made.hpp"
 #include "program.hpp"
 
@@ -43,27 +41,11 @@ struct Data {
   dm::PaddedDataset training, validation, test, reported;
 };
 
-// A net, what it is called, and where its 7 x 7 patches are at each of its sites.
 struct Subject {
   std::string name;
-  std::shared_ptr<torch::nn::Module> module;
-  std::shared_ptr<dm::StagedModel> model;
-  dm::ModuleForward forward;
+  dm::ImageClassifier net;
   dm::SupervisedOptions training;
-  std::vector<dm::Positions> positions;
-  bool attends = false;  // any patch may read any other
 };
-
-dm::Positions patches(int64_t side) { return {dm::Positions::Layout::image, side}; }
-
-template <typename Net>
-Subject subject_of(const std::string& name, std::shared_ptr<Net> net,
-                   dm::SupervisedOptions training, std::vector<dm::Positions> positions,
-                   bool attends) {
-  net->eval();
-  const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0]); };
-  return {name, net, dm::staged(net), forward, training, std::move(positions), attends};
-}
 
 std::vector<Subject> subjects(const Options& options) {
   const auto generator = [&](uint64_t of) {
@@ -73,62 +55,34 @@ std::vector<Subject> subjects(const Options& options) {
       std::make_shared<dm::ConvClassifier>(dm::ConvClassifierOptions{}, generator(100));
   const auto transformer = std::make_shared<dm::VisionTransformer>(
       dm::VisionTransformerOptions{.layers = 2}, generator(101));
-  return {subject_of(
-              "conv", conv,
-              {.epochs = options.conv_epochs, .rate = 4e-3, .warm_up = 0.05, .seed = options.seed},
-              {patches(4), patches(2), patches(1)},  // 28 x 28, 14 x 14 and 7 x 7 cells
-              /*attends=*/false),
-          subject_of("transformer", transformer,
-                     {.epochs = options.transformer_epochs,
-                      .rate = 3e-3,
-                      .warm_up = 0.1,
-                      .weight_decay = 0.02,
-                      .seed = options.seed},
-                     {patches(4), {}, {}, {}},  // after the image, sequences
-                     /*attends=*/true)};
+  return {{"conv",
+           dm::image_classifier(conv, kSide),
+           {.epochs = options.conv_epochs, .rate = 4e-3, .warm_up = 0.05, .seed = options.seed}},
+          {"transformer",
+           dm::image_classifier(transformer),
+           {.epochs = options.transformer_epochs,
+            .rate = 3e-3,
+            .warm_up = 0.1,
+            .weight_decay = 0.02,
+            .seed = options.seed}}};
 }
 
 dm::TrainerOptions training_of(const Options& options, const Subject& subject,
                                dm::Masking masking) {
-  dm::TrainerOptions trainer;
-  if (subject.attends) {
-    trainer = dm::encoder_training(masking, options.epsilon);
-    // Hidden states at half strength still carry everything, so that expected gates would settle on
-    // half-open ones, which no hard mask can copy: hidden gating trains on samples alone.
-    if (masking == dm::Masking::hidden) trainer.recipe.expected_every = 0;
-    trainer.recipe.validate_every = 100;
-  } else {
-    trainer.epsilon = options.epsilon;
-    trainer.recipe = dm::recipe::images(masking);
-  }
-  trainer.steps = options.steps * (subject.attends ? 3 : 1);
+  auto trainer = subject.net.training(masking, options.epsilon);
+  trainer.steps = options.steps * (subject.net.attends ? 3 : 1);
   trainer.seed = options.seed;
   if (options.smoke) trainer.batches.batch_size = 16, trainer.recipe.warm_up = 2;
   return trainer;
 }
 
-// Baselines begin black, as the ground is; probes begin at a logit of 2, as few steps are made.
-dm::DiffMask explainer_of(const Subject& subject, dm::Masking masking) {
-  dm::ExplainerOptions options{
-      .masking = masking,
-      .sites = subject.model->site_names(),
-      .positions = subject.positions,
-      .probe =
-          dm::mlp_probe({.hidden_size = 64, .initial_bias = 2.0, .layer_norm = subject.attends}),
-      .baseline = {.start = dm::BaselineOptions::Start::zero}};
-  if (masking == dm::Masking::hidden) {  // pixels are masked by input
-    options.sites.erase(options.sites.begin());
-    options.positions.erase(options.positions.begin());
-  }
-  return dm::DiffMask(subject.model, options);
-}
-
 // To mask the ground around a shoe is no feat: the share of patches that are black anyway, and what
 // the input's hard masks take of all brightness.
-void report_ground(const dm::DiffMask& input, const dm::Dataset& data, nlohmann::json& report) {
+void report_ground(const dm::DiffMask& input, const dm::Positions& patches, const dm::Dataset& data,
+                   nlohmann::json& report) {
   const dm::Batch batch = data.batch(dm::iota(data.size()));
   const dm::Attribution attribution = input.attribute(batch);
-  const at::Tensor bright = patches(4).features(batch.inputs[0]).sum(2, false, at::kDouble);
+  const at::Tensor bright = patches.features(batch.inputs[0]).sum(2, false, at::kDouble);
   for (size_t depth = 0; depth < attribution.sites.size(); ++depth) {
     const at::Tensor kept = attribution.keep.select(2, static_cast<int64_t>(depth));
     const double masked =
@@ -144,13 +98,14 @@ void report_ground(const dm::DiffMask& input, const dm::Dataset& data, nlohmann:
 // states side by side.
 std::vector<dm::Overlay> explain(const Subject& subject, const Options& options, const Data& data,
                                  const dm::InterruptGuard& guard, nlohmann::json& report) {
-  const auto trained =
-      dm::train_supervised(*subject.module, subject.forward, dm::cross_entropy, data.training,
-                           data.validation, subject.training, watched(subject.name, guard));
+  const auto trained = dm::train_supervised(*subject.net.module, subject.net.forward,
+                                            dm::cross_entropy, data.training, data.validation,
+                                            subject.training, watched(subject.name, guard));
   check_interrupt();
   fmt::print("{}: epoch {} of {}, loss {:.4f}, {:.1f} s\n", subject.name, trained.epoch,
              subject.training.epochs, trained.loss, trained.seconds);
-  const at::Tensor predicted = dm::predict(*subject.module, subject.forward, data.test).argmax(1);
+  const at::Tensor predicted =
+      dm::predict(*subject.net.module, subject.net.forward, data.test).argmax(1);
   const double accuracy = dm::accuracy(predicted, data.test.labels());
   fmt::print("{}: accuracy {:.2f}% on all {} test images\n", subject.name, 100 * accuracy,
              data.test.size());
@@ -158,7 +113,7 @@ std::vector<dm::Overlay> explain(const Subject& subject, const Options& options,
   std::vector<dm::Gating> gatings;
   for (const auto& [name, masking] :
        {std::pair{"input", dm::Masking::input}, std::pair{"hidden", dm::Masking::hidden}}) {
-    dm::DiffMask method = explainer_of(subject, masking);
+    dm::DiffMask method(subject.net.model, subject.net.explainer(masking));
     auto trainer = training_of(options, subject, masking);
     trainer.callbacks = watched(fmt::format("{}, {}", subject.name, name), guard);
     const auto summary = method.fit(data.training, data.validation, trainer);
@@ -167,7 +122,7 @@ std::vector<dm::Overlay> explain(const Subject& subject, const Options& options,
     gatings.push_back({name, method, options.epsilon});
   }
   const auto found =
-      dm::score_masks(*subject.model, data.reported, gatings,
+      dm::score_masks(*subject.net.model, data.reported, gatings,
                       {.scorer = dm::scorer::classes(10),
                        .controls = {dm::control::random(/*draws=*/3), dm::control::uniform()},
                        .seed = options.seed,
@@ -176,11 +131,10 @@ std::vector<dm::Overlay> explain(const Subject& subject, const Options& options,
   fmt::print("\n{}\n", found.full_report(subject.name));
   report = nlohmann::json::parse(found.json());
   report["test_accuracy"] = accuracy;
-  report_ground(gatings[0].method, data.reported, report);
+  report_ground(gatings[0].method, subject.net.positions[0], data.reported, report);
 
   const dm::Batch batch = data.reported.batch(dm::iota(12));
-  const auto both = dm::side_by_side({{"input", gatings[0].method.attribute(batch)},
-                                      {"hidden", gatings[1].method.attribute(batch)}});
+  const dm::Attribution both = dm::attribute(gatings, batch);
   const auto& classes = dm::fashion_classes();
   std::vector<dm::Overlay> rows;
   for (int64_t i = 0; i < batch.size(); ++i) {

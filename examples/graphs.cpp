@@ -10,7 +10,6 @@
 // better; an AUC of 0.5 says nothing). Expect GNNExplainer and DiffMask well above gradients. The
 // paper's GNNExplainer has an AUC of 0.925 on BA-Shapes, 0.836 on BA-Community, 0.948 on
 // Tree-Cycles and 0.875 on Tree-Grid; its public implementation explains what --attached does.
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -19,7 +18,6 @@
 #include "diffmask/attribution/learned/gnn_explainer.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
-#include "diffmask/metrics/ranking.hpp"
 #include "diffmask/zoo/tasks/motif_task.hpp"
 #include "program.hpp"
 
@@ -49,27 +47,16 @@ class Scores {
   const dm::NodeDataset& data() const { return data_; }
 
   void add(const std::string& name, const dm::Attributor& method) {
-    const auto began = std::chrono::steady_clock::now();
-    std::vector<at::Tensor> all_scores, all_truth;
-    for (const auto& examples : dm::length_batches(data_, 32)) {
-      const dm::Batch batch = data_.batch(examples);
-      const at::Tensor found = method.attribute(batch).scores;
-      all_scores.push_back(found.select(2, found.size(2) - 1).index({batch.mask}));
-      all_truth.push_back(task_.motifs.truth(data_, examples).index({batch.mask}));
-    }
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    const at::Tensor scores = at::cat(all_scores), truth = at::cat(all_truth);
-    const double auc = dm::roc_auc(scores, truth), precision = dm::average_precision(scores, truth);
-    fmt::print("{:<16}  {:>4}  {:>7.4f}  {:>7.4f}  {:>7.2f}\n", name, seed_, auc, precision,
-               seconds);
+    const dm::MotifScore score = dm::score_motifs(task_, data_, method);
+    fmt::print("{:<16}  {:>4}  {:>7.4f}  {:>7.4f}  {:>7.2f}\n", name, seed_, score.auc,
+               score.average_precision, score.seconds);
     std::fflush(stdout);
     rows.push_back({{"method", name},
                     {"seed", seed_},
-                    {"auc", auc},
-                    {"average_precision", precision},
+                    {"auc", score.auc},
+                    {"average_precision", score.average_precision},
                     {"nodes", data_.size()},
-                    {"seconds", seconds}});
+                    {"seconds", score.seconds}});
   }
 
   json rows = json::array();
@@ -91,16 +78,9 @@ class Scores {
   dm::NodeDataset data_;
 };
 
-// GraphMask's amortised masks on whole edges: the gates of "edge" are products of those that probes
-// on the states of both ends and of the explained node give, layer by layer, and a masked edge is
-// no edge.
 dm::DiffMask fitted_diffmask(const std::shared_ptr<dm::FrozenModel>& model,
                              const dm::MotifTask& task, const Settings& settings, uint64_t seed) {
-  dm::DiffMask method(model,
-                      {.masking = dm::Masking::input,
-                       .sites = {"edge", "ends.1", "ends.2"},
-                       .probe = dm::mlp_probe({.hidden_size = 32}),
-                       .baseline = {.start = dm::BaselineOptions::Start::zero, .learned = false}});
+  dm::DiffMask method(model, dm::motif_explainer());
   const auto data = [&](const std::vector<int64_t>& nodes) {
     return dm::NodeDataset(task.motifs.graph, task.in_motifs(nodes), 3);
   };

@@ -37,6 +37,13 @@ CLI::Option* add_option(CLI::App& app, const std::string& name, Value& value,
   return app.add_option(name, value, help)->capture_default_str();
 }
 
+/// A number that is `least` or more.
+inline CLI::Option* add_number(CLI::App& app, const std::string& name, int64_t& value,
+                               const std::string& help, int64_t least = 1) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  return add_option(app, name, value, help)->check(CLI::Range(least, kMost));
+}
+
 /// Options that most examples have.
 struct CommonOptions {
   std::string data, html, json;
@@ -60,41 +67,6 @@ struct CommonOptions {
     add_option(app, "--seed", seed, "Seed of everything that is drawn");
     app.add_flag("--smoke", smoke,
                  "A quick run of a few steps, on small made data: its figures say nothing");
-  }
-};
-
-/// Options of the examples that fine-tune and explain an encoder.
-struct EncoderOptions : CommonOptions {
-  std::string model, classifier, explainers, gating = "both";
-  int64_t threads = 0;
-  bool bfloat16 = false;
-
-  void add_to(CLI::App& app, const std::string& data_help) {
-    CommonOptions::add_to(app, data_help);
-    app.add_option("--model", model, "Hugging Face folder of an encoder");
-    app.add_option("--classifier", classifier,
-                   "File of the fine-tuned weights: loaded if it exists, else written");
-    app.add_option(
-        "--explainers", explainers,
-        "How the names of the explainers' files begin: loaded if they exist, else written");
-    add_option(app, "--gating", gating, "What is masked")
-        ->check(CLI::IsMember({"input", "hidden", "both"}));
-    add_option(app, "--threads", threads, "Number of threads; 0: one per core");
-    app.add_flag(
-        "--bfloat16", bfloat16,
-        "Train with matrix products in bfloat16, where the processor has them: faster. All "
-        "that is reported is computed in float32");
-  }
-
-  /// Whether the encoder is a small made one: a quick run that was given none.
-  bool made_model() const {
-    diffmask::require(smoke || !model.empty(), "--model", "given, or --smoke", "neither");
-    return model.empty();
-  }
-
-  /// The file of a gating's explainer; empty: none.
-  std::string explainer_file(const std::string& of) const {
-    return explainers.empty() ? "" : fmt::format("{}-{}.safetensors", explainers, of);
   }
 };
 

@@ -8,22 +8,12 @@
 // (Artetxe et al. 2020): how well answers are found as they are, with what DiffMask masks taken
 // away, and with as much taken away at random; and the share of question, passage and answer that
 // is kept at each depth. Expect masks that cost little, and random ones that cost much.
-#include <filesystem>
-#include <nlohmann/json.hpp>
-
-#include "diffmask/core/file.hpp"
-#include "diffmask/core/random.hpp"
 #include "diffmask/metrics/mask_experiment.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/zoo/data/sentences.hpp"
 #include "diffmask/zoo/data/squad.hpp"
-#include "diffmask/zoo/nets/bert.hpp"
-#include "diffmask/zoo/nets/fine_tuning.hpp"
-#include "diffmask/zoo/nets/weights.hpp"
-#include "diffmask/zoo/tasks/encoder.hpp"
-#include "diffmask/zoo/tasks/made.hpp"
 #include "diffmask/zoo/tasks/span.hpp"
-#include "program.hpp"
+#include "encoder_program.hpp"
 
 namespace dm = diffmask;
 using dm::Masking, nlohmann::json;
@@ -38,55 +28,43 @@ struct Options : EncoderOptions {
   double epsilon = 1;  // the paper's
 };
 
-// `some` of them, evenly spaced; 0: all.
-template <typename T>
-std::vector<T> evenly(const std::vector<T>& all, int64_t some) {
-  const auto wanted = static_cast<size_t>(some);
-  if (wanted == 0 || wanted >= all.size()) return all;
-  std::vector<T> chosen;
-  for (size_t i = 0; i < wanted; ++i) chosen.push_back(all[i * all.size() / wanted]);
-  return chosen;
-}
-
 // The questions of a file, without those whose answer is cut off if they are to train on.
 dm::SpanData read_questions(const Options& options, const dm::WordPiece& tokenizer,
                             const std::string& file, dm::CutAnswers cut, json& report) {
   auto squad = std::make_shared<dm::Squad>(
       options.made() ? dm::made_squad(cut == dm::CutAnswers::drop ? 40 : 8, dm::make_generator(0))
                      : dm::read_squad(options.data + "/" + file));
-  if (cut == dm::CutAnswers::keep) squad->questions = evenly(squad->questions, options.questions);
-  auto read = dm::span_examples(*squad, tokenizer, cut);
   const bool is_test = cut == dm::CutAnswers::keep;
+  std::vector<dm::SquadQuestion> some;
+  for (const int64_t i :
+       dm::evenly(static_cast<int64_t>(squad->questions.size()), is_test ? options.questions : 0)) {
+    some.push_back(squad->questions[static_cast<size_t>(i)]);
+  }
+  squad->questions = std::move(some);
+  auto read = dm::span_examples(*squad, tokenizer, cut);
   fmt::print("{}: answers cut off after {} tokens: {}, {}\n", file, tokenizer.options().longest,
              read.cut_answers, is_test ? "kept" : "left out");
   report["cut_answers"][is_test ? "test" : "train"] = read.cut_answers;
   return {squad, std::move(read.examples), {.padding = tokenizer.padding()}};
 }
 
-void fine_tune(dm::Bert& net, const dm::SpanData& training, const dm::SpanData& selection,
-               const Options& options, const dm::InterruptGuard& guard, json& report) {
-  if (!options.classifier.empty() && std::filesystem::exists(options.classifier)) {
-    dm::load_weights(net, options.classifier);
-    net.eval();
-    return;
-  }
+void fine_tune(EncoderProgram& program, dm::Bert& net, const dm::SpanData& training,
+               const dm::SpanData& selection, const Options& options) {
   const dm::Bfloat16Products fast(options.bfloat16);
-  const auto supervised = dm::fine_tuning(
-      {.epochs = options.epochs, .batch_size = 16, .rate = 2e-4, .seed = options.seed});
-  const auto trained = dm::train_supervised(
-      net, [&](const dm::Inputs& x) { return net.forward(x); }, dm::span_loss, training.data,
-      selection.data, supervised, watched("fine-tuning", guard));
+  const auto trained = dm::trained_or_loaded(
+      options.classifier, net, [&](const dm::Inputs& x) { return net.forward(x); }, dm::span_loss,
+      training.data, selection.data,
+      dm::fine_tuning(
+          {.epochs = options.epochs, .batch_size = 16, .rate = 2e-4, .seed = options.seed}),
+      watched("fine-tuning", program.guard));
   check_interrupt();
+  program.report["seconds"]["fine_tune"] = trained.seconds;  // 0 where it was loaded
+  if (trained.epoch == 0) return;
   fmt::print("span model: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
              trained.loss, trained.seconds);
-  report["seconds"]["fine_tune"] = trained.seconds;
-  if (!options.classifier.empty()) dm::save_weights(net, options.classifier);
 }
 
-dm::DiffMask fit(const std::shared_ptr<dm::StagedModel>& model, Masking masking,
-                 const std::string& name, const dm::SpanData& training, const dm::Dataset& selected,
-                 const Options& options, const dm::InterruptGuard& guard, json& report) {
-  const dm::Bfloat16Products fast(options.bfloat16);
+dm::TrainerOptions training_of(const Options& options, Masking masking) {
   auto trainer =
       dm::encoder_training(masking, options.epsilon, /*unit=*/0.1 / options.epsilon, /*rate=*/8e-3);
   trainer.divergence = dm::divergence::span;
@@ -96,23 +74,15 @@ dm::DiffMask fit(const std::shared_ptr<dm::StagedModel>& model, Masking masking,
   trainer.batches.batch_size = options.batch_size;
   trainer.seed = options.seed;
   if (options.smoke) trainer.recipe.warm_up = 2;
-  trainer.callbacks = watched(name, guard);
-  const auto fitted = dm::fitted_or_loaded(model, dm::encoder_explainer(masking), training.data,
-                                           selected, trainer, options.explainer_file(name));
-  check_interrupt();
-  if (fitted.summary.steps > 0) fmt::print("{}", fitted.summary.full_report());
-  report["seconds"]["fit_" + name] = fitted.summary.seconds;
-  return fitted.method;
+  return trainer;
 }
 
 // Some questions, with what the model finds.
 std::vector<dm::Heatmap> pictures(const std::vector<dm::Gating>& gatings,
                                   const dm::FrozenModel& model, const dm::WordPiece& tokenizer,
                                   const dm::SpanData& test) {
-  const dm::Batch batch = test.data.batch(evenly(dm::iota(test.data.size()), kShown));
-  std::vector<std::pair<std::string, dm::Attribution>> named;
-  for (const dm::Gating& g : gatings) named.emplace_back(g.name, g.method.attribute(batch));
-  const dm::Attribution attribution = dm::side_by_side(named);
+  const dm::Batch batch = test.data.batch(dm::evenly(test.data.size(), kShown));
+  const dm::Attribution attribution = dm::attribute(gatings, batch);
   const auto found =
       dm::found_answers(test, batch, model.record(batch.inputs).output(), kLongestAnswer);
   std::vector<dm::Heatmap> maps;
@@ -136,9 +106,10 @@ dm::WordPiece tokenizer_of(const Options& options) {
 
 int run(const Options& options) {
   use_threads(options.threads);
-  const dm::InterruptGuard guard;
   const auto tokenizer = tokenizer_of(options);
-  json report = {{"longest", tokenizer.options().longest}, {"epsilon", options.epsilon}};
+  EncoderProgram program{options};
+  json& report = program.report;
+  report = {{"longest", tokenizer.options().longest}, {"epsilon", options.epsilon}};
   const auto read = [&](const std::string& file, dm::CutAnswers cut) {
     return read_questions(options, tokenizer, file, cut, report);
   };
@@ -149,20 +120,17 @@ int run(const Options& options) {
   fmt::print("{} questions to train on, {} to select on, {} to report on\n", training.data.size(),
              selection.data.size(), test.data.size());
 
-  const auto generator = dm::make_generator(dm::derive_seed(options.seed, 100));
-  const dm::BertHead head{.kind = dm::BertHead::Kind::span};
-  const auto net = options.made_model() ? dm::small_bert(tokenizer, head, generator)
-                                        : dm::load_bert(options.model, head, generator);
-  fine_tune(*net, training, selection, options, guard, report);
+  const auto net = program.net(tokenizer, {.kind = dm::BertHead::Kind::span});
+  fine_tune(program, *net, training, selection, options);
   const auto model = dm::staged(net);
   const dm::Subset selected(dm::borrowed(selection.data),
-                            evenly(dm::iota(selection.data.size()), options.selection));
+                            dm::evenly(selection.data.size(), options.selection));
   std::vector<dm::Gating> gatings;
-  for (const auto& [name, masking] :
-       {std::pair{"input", Masking::input}, std::pair{"hidden", Masking::hidden}}) {
-    if (options.gating != "both" && options.gating != name) continue;
-    gatings.push_back({name, fit(model, masking, name, training, selected, options, guard, report),
-                       options.epsilon});
+  for (const auto& [name, masking] : options.gatings()) {
+    auto fitted = program.fit(name, model, dm::encoder_explainer(masking), training.data, selected,
+                              training_of(options, masking), options.explainer_file(name));
+    report["seconds"]["fit_" + name] = fitted.summary.seconds;
+    gatings.push_back({name, std::move(fitted.method), options.epsilon});
   }
 
   const auto found = dm::score_masks(*model, test.data, gatings,
@@ -170,7 +138,7 @@ int run(const Options& options) {
                                       .divergence = dm::divergence::span,
                                       .seed = options.seed,
                                       .batch_size = 32,
-                                      .progress = guard.callback()});
+                                      .progress = program.guard.callback()});
   fmt::print("\n{}", found.full_report("test"));
   report.update(json::parse(found.json()));
   if (!options.html.empty()) {
@@ -180,10 +148,7 @@ int run(const Options& options) {
                                    "probability that a token's state is needed at a depth.",
                                    pictures(gatings, *model, tokenizer, test)));
   }
-  report["peak_rss_mb"] = peak_rss_mb();
-  if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
-  fmt::print("seconds {}, {:.0f} MB at most\n", report["seconds"].dump(), peak_rss_mb());
-  return 0;
+  return program.finish();
 }
 
 }  // namespace

@@ -84,18 +84,13 @@ int run(const Options& options) {
                                                       : dm::read_reviews(options.data));
   auto lexicon = options.made() ? dm::made_lexicon() : std::map<std::string, double>();
   if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
-  std::vector<std::vector<dm::Word>> texts;
-  for (const dm::Review& review : parts.training) texts.push_back(review.words);
-  const dm::Vocabulary vocabulary(texts, /*least=*/2);
-  const auto borders = dm::quantile_borders(dm::ratings_of(parts.training), kClasses);
-  const auto training = dm::review_dataset(parts.training, vocabulary, borders);
-  const auto development = dm::review_dataset(parts.development, vocabulary, borders);
-  const auto held_out = dm::review_dataset(parts.held_out, vocabulary, borders);
-  fmt::print("{} reviews to train on, {} to select on, {} held out; {} words\n", training.size(),
-             development.size(), held_out.size(), vocabulary.size());
+  const auto data = dm::review_datasets(parts, kClasses);
+  fmt::print("{} reviews to train on, {} to select on, {} held out; {} words\n",
+             data.training.size(), data.development.size(), data.held_out.size(),
+             data.vocabulary.size());
 
   const auto net = std::make_shared<dm::GruClassifier>(
-      dm::GruClassifierOptions{.vocabulary = vocabulary.size(), .classes = kClasses},
+      dm::GruClassifierOptions{.vocabulary = data.vocabulary.size(), .classes = kClasses},
       dm::make_generator(dm::derive_seed(options.seed, 100)));
   const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); };
   const dm::SupervisedOptions supervised{.epochs = options.epochs,
@@ -103,8 +98,9 @@ int run(const Options& options) {
                                          .weight_decay = 0.1,
                                          .pool = 16,
                                          .seed = options.seed};
-  const auto trained = dm::train_supervised(*net, forward, dm::cross_entropy, training, development,
-                                            supervised, watched("classifier", guard));
+  const auto trained =
+      dm::train_supervised(*net, forward, dm::cross_entropy, data.training, data.development,
+                           supervised, watched("classifier", guard));
   fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
              trained.loss, trained.seconds);
 
@@ -112,7 +108,7 @@ int run(const Options& options) {
   const auto probe = dm::mlp_probe({.hidden_size = 128, .layer_norm = true});
   dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = probe});
   dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = probe});
-  if (!guard.interrupted()) fit(input, hidden, training, development, options, guard);
+  if (!guard.interrupted()) fit(input, hidden, data.training, data.development, options, guard);
   if (guard.interrupted() || !options.save.empty()) {
     const std::string begin = options.save.empty() ? "sentiment" : options.save;
     dm::save_weights(*net, begin + "-classifier.safetensors");
@@ -123,7 +119,7 @@ int run(const Options& options) {
   check_interrupt();
 
   const auto found = dm::score_masks(
-      *model, held_out,
+      *model, data.held_out,
       {{"input", input, options.input_epsilon}, {"hidden", hidden, options.hidden_epsilon}},
       {.scorer = dm::scorer::classes(kClasses),
        .controls = {dm::control::random(/*draws=*/5)},
@@ -132,7 +128,7 @@ int run(const Options& options) {
        .progress = guard.callback()});
   fmt::print("{}\n{}", found.full_report("held out"), found.brief_report());
   auto report = nlohmann::json::parse(found.json());
-  const dm::Batch batch = held_out.batch(dm::iota(held_out.size()));
+  const dm::Batch batch = data.held_out.batch(dm::iota(data.held_out.size()));
   const auto by_input = input.attribute(batch), by_hidden = hidden.attribute(batch);
   for (const auto& [key, of] : {std::pair{"valence", &by_input}, {"valence_hidden", &by_hidden}}) {
     if (lexicon.empty()) continue;
@@ -147,7 +143,7 @@ int run(const Options& options) {
 
   const auto maps =
       pictures(dm::side_by_side({{"input", by_input}, {"hidden", by_hidden}}), parts.held_out,
-               model->record(batch.inputs).output().argmax(1), held_out.labels());
+               model->record(batch.inputs).output().argmax(1), data.held_out.labels());
   fmt::print("\n\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
   dm::write_file(options.html,
                  dm::html_report("What the classifier needs",

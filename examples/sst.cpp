@@ -10,26 +10,16 @@
 // little, random ones that cost much, and words with a sentiment that survive more layers.
 #include <unistd.h>
 
-#include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "diffmask/attribution/data_scores.hpp"
-#include "diffmask/core/file.hpp"
-#include "diffmask/core/random.hpp"
 #include "diffmask/metrics/agreement.hpp"
-#include "diffmask/metrics/classification.hpp"
 #include "diffmask/metrics/mask_experiment.hpp"
 #include "diffmask/report/heatmap.hpp"
 #include "diffmask/report/trade_off.hpp"
-#include "diffmask/zoo/data/sentences.hpp"
-#include "diffmask/zoo/nets/bert.hpp"
-#include "diffmask/zoo/nets/fine_tuning.hpp"
-#include "diffmask/zoo/nets/weights.hpp"
-#include "diffmask/zoo/tasks/encoder.hpp"
-#include "diffmask/zoo/tasks/made.hpp"
 #include "diffmask/zoo/tasks/plausibility.hpp"
-#include "program.hpp"
+#include "diffmask/zoo/tasks/sentence_classifier.hpp"
+#include "sst_options.hpp"
 
 namespace dm = diffmask;
 using dm::Masking, nlohmann::json;
@@ -38,27 +28,21 @@ namespace {
 
 constexpr int64_t kClasses = 5;
 
-struct Options : EncoderOptions {
-  std::string lexicon, rationales, trade_off;
-  int64_t epochs = 3, phrases = 2, steps = 1200, batch_size = 32;
-  double input_epsilon = 0.055, hidden_epsilon = 0.05, rate = 0.015, mask_words = 1.0;
-  bool words = false, mask_special = false, stability = false, dev = false;
-};
-
 // The experiment's steps, in the order of run(); each leaves its figures in the report.
-class Experiment {
+class Experiment : EncoderProgram {
  public:
-  explicit Experiment(const Options& options)
-      : options_(options),
-        tokenizer_(options.made_model() ? dm::made_tokenizer()
-                                        : dm::WordPiece::load(options.model)),
-        parts_(options.made() ? dm::review_sentences(dm::made_reviews(300, dm::make_generator(0)),
-                                                     dm::made_lexicon())
-                              : dm::read_sentence_parts(options.data, options.lexicon)),
+  explicit Experiment(const SstOptions& of)
+      : EncoderProgram{of},
+        options_(of),
+        tokenizer_(of.made_model() ? dm::made_tokenizer() : dm::WordPiece::load(of.model)),
+        parts_(of.made() ? dm::review_sentences(dm::made_reviews(300, dm::make_generator(0)),
+                                                dm::made_lexicon())
+                         : dm::read_sentence_parts(of.data, of.lexicon)),
         training_(encoded(parts_.training)),
         development_(encoded(parts_.development)),
         test_(encoded(parts_.test)),
-        net_(make_net()),
+        shown_(of.dev ? development_ : test_),
+        net_(net(tokenizer_, {.classes = kClasses})),
         model_(dm::staged(net_)) {
     fmt::print("{} sentences to train on, {} to select on, {} to report on\n",
                training_.data.size(), development_.data.size(), test_.data.size());
@@ -66,24 +50,20 @@ class Experiment {
 
   int run() {
     fine_tune();
-    for (const auto& [name, masking, epsilon] :
-         {std::tuple{"input", Masking::input, options_.input_epsilon},
-          std::tuple{"hidden", Masking::hidden, options_.hidden_epsilon}}) {
-      if (options_.gating != "both" && options_.gating != name) continue;
-      auto fitted = fit(masking, epsilon, options_.seed, options_.explainer_file(name));
-      report_["seconds"][fmt::format("fit_{}", name)] = fitted.summary.seconds;
+    for (const auto& [name, masking] : options_.gatings()) {
+      const bool input = masking == Masking::input;
+      const double epsilon = input ? options_.input_epsilon : options_.hidden_epsilon;
+      auto fitted = fitted_to(masking, epsilon, options_.seed, options_.explainer_file(name));
+      report["seconds"]["fit_" + name] = fitted.summary.seconds;
       gatings_.push_back({name, std::move(fitted.method), epsilon});
     }
     const auto found = score(gatings_);
     fmt::print("\n{}\n{}", found.full_report(options_.dev ? "dev" : "test"), found.brief_report());
-    report_.update(json::parse(found.json()));
+    report.update(json::parse(found.json()));
     for (const dm::Gating& gating : gatings_) explain_words(gating);
     if (!options_.trade_off.empty()) trade_off();
     if (!options_.html.empty()) write_pictures();
-    report_["peak_rss_mb"] = peak_rss_mb();
-    if (!options_.json.empty()) dm::write_file(options_.json, report_.dump(2) + "\n");
-    fmt::print("seconds {}, {:.0f} MB at most\n", report_["seconds"].dump(), peak_rss_mb());
-    return 0;
+    return finish();
   }
 
  private:
@@ -93,44 +73,20 @@ class Experiment {
         {.explain_special = options_.mask_special, .tie_words = options_.words});
   }
 
-  const dm::Sentences& shown() const { return options_.dev ? development_ : test_; }
-
-  std::shared_ptr<dm::Bert> make_net() const {
-    const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 100));
-    const dm::BertHead head{.classes = kClasses};
-    return options_.made_model() ? dm::small_bert(tokenizer_, head, generator)
-                                 : dm::load_bert(options_.model, head, generator);
-  }
-
   void fine_tune() {
-    report_["seconds"]["fine_tune"] = 0.0;  // where it was loaded
-    if (!options_.classifier.empty() && std::filesystem::exists(options_.classifier)) {
-      dm::load_weights(*net_, options_.classifier);
-      return;
-    }
     const dm::Bfloat16Products fast(options_.bfloat16);
-    const auto generator = dm::make_generator(dm::derive_seed(options_.seed, 102));
-    const auto weights = dm::frequency_weights(training_.data, tokenizer_.size());
-    const dm::ModuleForward forward = [&](const dm::Inputs& x) {
-      if (!net_->is_training()) return net_->forward(x);
-      return net_->forward(
-          dm::with_lost_words(x, tokenizer_, options_.mask_words, weights, generator));
-    };
-    auto supervised = dm::fine_tuning({.epochs = options_.epochs, .seed = options_.seed});
-    // The loss rises before macro-F1, which is reported, falls.
-    supervised.selection = [](const at::Tensor& y, const at::Tensor& c) {
-      return 1 - dm::macro_f1(y.argmax(1), c, kClasses);
-    };
-    const auto phrases = dm::make_generator(dm::derive_seed(options_.seed, 103));
-    const auto training = encoded(dm::with_phrases(parts_.training, options_.phrases, phrases));
     const auto trained =
-        dm::train_supervised(*net_, forward, dm::cross_entropy, training.data, development_.data,
-                             supervised, watched("classifier", guard_));
+        dm::fine_tune(*net_, tokenizer_, parts_.training, development_,
+                      {.fine_tuning = {.epochs = options_.epochs, .seed = options_.seed},
+                       .lost_words = options_.mask_words,
+                       .phrases = options_.phrases,
+                       .file = options_.classifier,
+                       .callbacks = watched("classifier", guard)});
     check_interrupt();
+    report["seconds"]["fine_tune"] = trained.seconds;  // 0 where it was loaded
+    if (trained.epoch == 0) return;
     fmt::print("classifier: epoch {} of {}, macro-F1 {:.3f} on dev, {:.1f} s\n", trained.epoch,
                options_.epochs, 1 - trained.loss, trained.seconds);
-    report_["seconds"]["fine_tune"] = trained.seconds;
-    if (!options_.classifier.empty()) dm::save_weights(*net_, options_.classifier);
   }
 
   dm::TrainerOptions training(Masking masking, double epsilon, uint64_t seed) const {
@@ -145,45 +101,38 @@ class Experiment {
     trainer.batches.batch_size = options_.batch_size;
     trainer.seed = seed;
     if (options_.smoke) trainer.recipe.warm_up = 2;
-    trainer.callbacks = watched(masking == Masking::input ? "input" : "hidden", guard_);
     return trainer;
   }
 
-  dm::FittedOrLoaded fit(Masking masking, double epsilon, uint64_t seed,
-                         const std::string& file = "") {
-    const dm::Bfloat16Products fast(options_.bfloat16);
+  dm::FittedOrLoaded fitted_to(Masking masking, double epsilon, uint64_t seed,
+                               const std::string& file = "") const {
     dm::BaselineOptions baseline;
-    if (masking == Masking::input && options_.mask_words > 0) {  // what fine-tuning put there
-      const at::Tensor mask = at::full({1, 1}, tokenizer_.mask(), at::kLong);
-      baseline = {.start = dm::BaselineOptions::Start::given,
-                  .vectors = {net_->embed_words(mask).flatten()}};
+    if (masking == Masking::input && options_.mask_words > 0) {
+      baseline = dm::mask_baseline(*net_, tokenizer_);
     }
-    auto fitted =
-        dm::fitted_or_loaded(model_, dm::encoder_explainer(masking, baseline), training_.data,
-                             development_.data, training(masking, epsilon, seed), file);
-    check_interrupt();
-    if (fitted.summary.steps > 0) fmt::print("{}", fitted.summary.full_report());
-    return fitted;
+    return fit(masking == Masking::input ? "input" : "hidden", model_,
+               dm::encoder_explainer(masking, baseline), training_.data, development_.data,
+               training(masking, epsilon, seed), file);
   }
 
   dm::MaskExperiment score(const std::vector<dm::Gating>& gatings) const {
-    return dm::score_masks(*model_, shown().data, gatings,
+    return dm::score_masks(*model_, shown_.data, gatings,
                            {.scorer = dm::scorer::classes(kClasses),
                             .seed = options_.seed,
-                            .progress = guard_.callback()});
+                            .progress = guard.callback()});
   }
 
   // Which words survive: by their sentiment, beside what people marked, and with another seed.
   void explain_words(const dm::Gating& gating) {
     const Masking masking = gating.method.options().masking;
     const std::string suffix = masking == Masking::input ? "" : "_hidden";
-    const auto scores = dm::data_scores(gating.method, shown().data);
-    const auto means = dm::survival_by_sentiment(shown(), scores);
+    const auto scores = dm::data_scores(gating.method, shown_.data);
+    const auto means = dm::survival_by_sentiment(shown_, scores);
     fmt::print("\n{} gating, mean depths of {} that a word survives, by its sentiment: ",
                gating.name, gating.method.explainer().depths());
     for (size_t c = 0; c < means.size(); ++c) {
       fmt::print("{} {:.2f}  ", dm::sentiment_names()[c], means[c]);
-      report_["sentiment" + suffix][dm::sentiment_names()[c]] = means[c];
+      report["sentiment" + suffix][dm::sentiment_names()[c]] = means[c];
     }
     fmt::print("\n");
     if (!options_.rationales.empty() && masking == Masking::input) {
@@ -194,16 +143,16 @@ class Experiment {
            {std::pair{"dev", &development_}, std::pair{"test", &test_}}) {
         people.add(rationales, split, *part, dm::data_scores(gating.method, part->data), generator);
       }
-      report_["rationales"] = {{"diffmask", people.f1()},
-                               {"random", people.random_f1()},
-                               {"uniform", people.all_f1()},
-                               {"sentences", people.sentences()}};
-      fmt::print("rationales, token F1: {}\n", report_["rationales"].dump());
+      report["rationales"] = {{"diffmask", people.f1()},
+                              {"random", people.random_f1()},
+                              {"uniform", people.all_f1()},
+                              {"sentences", people.sentences()}};
+      fmt::print("rationales, token F1: {}\n", report["rationales"].dump());
     }
     if (!options_.stability) return;
-    const auto other = fit(masking, gating.epsilon, options_.seed + 1).method;
-    const double agreement = dm::mean_spearman(scores, dm::data_scores(other, shown().data));
-    report_["stability"]["spearman_between_seeds" + suffix] = agreement;
+    const auto other = fitted_to(masking, gating.epsilon, options_.seed + 1).method;
+    const double agreement = dm::mean_spearman(scores, dm::data_scores(other, shown_.data));
+    report["stability"]["spearman_between_seeds" + suffix] = agreement;
     fmt::print("Spearman between two seeds: {:.3f}\n", agreement);
   }
 
@@ -219,37 +168,24 @@ class Experiment {
           auto trainer = training(masking, epsilon, options_.seed);
           trainer.recipe.warm_up = 0;
           trainer.steps = trainer.recipe.validate_every = std::max<int64_t>(trainer.steps / 2, 1);
+          trainer.callbacks = watched(gating.name, guard);
           method->refine(training_.data, development_.data, trainer);
         } else {
-          method = fit(masking, epsilon, options_.seed).method;
+          method = fitted_to(masking, epsilon, options_.seed).method;
         }
         check_interrupt();
         found.push_back(score({{gating.name, *method, epsilon}}));
         fmt::print("epsilon {:g}, {}", epsilon, found.back().brief_report());
-        report_["trade_off"].push_back(json::parse(found.back().json()));
+        report["trade_off"].push_back(json::parse(found.back().json()));
       }
     }
     dm::write_file(options_.trade_off, dm::svg_chart(dm::trade_off_chart(found, "macro_f1")));
   }
 
   void write_pictures() const {
-    const dm::Batch batch =
-        shown().data.batch(dm::iota(std::min<int64_t>(20, shown().data.size())));
-    const auto predicted = model_->record(batch.inputs).output().argmax(1);
-    std::vector<std::pair<std::string, dm::Attribution>> named;
-    for (const dm::Gating& g : gatings_) named.emplace_back(g.name, g.method.attribute(batch));
-    std::vector<dm::Heatmap> maps;
-    const auto name = [](const at::Tensor& label) {
-      return dm::sentiment_names()[label.item<int64_t>()];
-    };
-    for (int64_t i = 0; i < batch.size(); ++i) {
-      maps.push_back(
-          dm::heatmap(dm::side_by_side(named), i,
-                      dm::token_names(tokenizer_, shown().data.encodings()[static_cast<size_t>(i)],
-                                      batch.mask[i]),
-                      fmt::format("Sentence {}: predicted {}, labelled {}", i + 1,
-                                  name(predicted[i]), name(batch.labels[i]))));
-    }
+    const dm::Batch batch = shown_.data.batch(dm::iota(std::min<int64_t>(20, shown_.data.size())));
+    const auto maps = dm::sentence_heatmaps(dm::attribute(gatings_, batch), shown_, tokenizer_,
+                                            batch, model_->record(batch.inputs).output().argmax(1));
     fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
     dm::write_file(options_.html,
                    dm::html_report("What the encoder needs to tell a sentence's sentiment",
@@ -258,55 +194,24 @@ class Experiment {
                                    maps));
   }
 
-  const Options& options_;
+  const SstOptions& options_;
   dm::WordPiece tokenizer_;
   dm::SentenceParts parts_;
   dm::Sentences training_, development_, test_;
+  const dm::Sentences& shown_;
   std::shared_ptr<dm::Bert> net_;
   std::shared_ptr<dm::StagedModel> model_;
-  dm::InterruptGuard guard_;
   std::vector<dm::Gating> gatings_;
-  json report_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Which words does a Transformer need to tell a sentiment, and where does it know?");
-  Options options;
-  options.add_to(app,
-                 "Folder of the treebank's train.txt, dev.txt, test.txt; or a file of reviews: "
-                 "text<TAB>rating, or id<TAB>rating<TAB>text");
-  app.add_option("--lexicon", options.lexicon, "Valences of the reviews' words: word<TAB>valence");
-  app.add_option("--rationales", options.rationales,
-                 "Table of FairRationales: fair_rationales_sst.tsv");
-  add_option(app, "--epochs", options.epochs, "Epochs of fine-tuning");
-  add_option(
-      app, "--phrases", options.phrases,
-      "Number of phrases of each of the treebank's sentences to fine-tune on as well; of four "
-      "words or more, with labels of their own")
-      ->check(CLI::NonNegativeNumber);
-  add_option(app, "--mask-words", options.mask_words,
-             "In fine-tuning each sentence loses words at a rate uniform on 0 to this; rare words "
-             "at down to half of that rate")
-      ->check(CLI::Range(0.0, 1.0));
-  add_option(app, "--steps", options.steps,
-             "Steps of hidden gating's explainer; four times as many for input gating's");
-  add_option(app, "--batch-size", options.batch_size, "Sentences per step");
-  add_option(app, "--rate", options.rate, "Step size of the explainers");
-  add_option(app, "--input-epsilon", options.input_epsilon, "Divergence allowed, in nats: inputs");
-  add_option(app, "--hidden-epsilon", options.hidden_epsilon, "Divergence allowed: hidden states");
-  app.add_flag("--words", options.words, "One gate for all sub-words of a word");
-  app.add_flag("--mask-special", options.mask_special,
-               "Let [CLS] and [SEP] be masked too; without it they are kept");
-  app.add_option("--trade-off", options.trade_off,
-                 "Also train at epsilon 0.01, 0.02, 0.05, 0.1 and 0.2, and write a chart of these "
-                 "here, as SVG: four times the time");
-  app.add_flag("--stability", options.stability,
-               "Also train with another seed, and compare: twice the time");
-  app.add_flag("--dev", options.dev, "Report on dev.txt, to make choices, in place of test.txt");
+  SstOptions options;
+  options.add_to(app);
   CLI11_PARSE(app, argc, argv);
-  if (options.smoke) options.epochs = 1, options.phrases = 0, options.steps = 5;
+  options.settle();
   return reported("sst", [&] {
     use_threads(options.threads);
     return Experiment(options).run();

@@ -77,18 +77,12 @@ int main(int argc, char** argv) {
   for (const dm::Task& task : dm::tasks()) names.push_back(task.name);
   std::vector<std::string> chosen = names;
   app.add_option("tasks", chosen, "Names of tasks; by default all")->check(CLI::IsMember(names));
-  app.add_option("--seeds", seeds, "Number of seeds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--steps", steps, "Number of training steps of a fit")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--examples", examples, "Examples drawn; those with an answer are explained")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--threads", threads, "Number of threads")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_option(app, "--seeds", seeds, "Number of seeds")->check(CLI::PositiveNumber);
+  add_option(app, "--steps", steps, "Number of training steps of a fit")
+      ->check(CLI::PositiveNumber);
+  add_option(app, "--examples", examples, "Examples drawn; those with an answer are explained")
+      ->check(CLI::PositiveNumber);
+  add_option(app, "--threads", threads, "Number of threads")->check(CLI::PositiveNumber);
   app.add_option("--json", json_file, "File to write the rows to");
   app.add_flag("--smoke", smoke,
                "A quick run on one task, with a model of one step: its figures say nothing");

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <iterator>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "attribution/learned_methods.hpp"
 #include "diffmask/attribution/controls.hpp"
@@ -201,6 +203,14 @@ std::vector<std::string> unlearned_method_names() {
     if (!each.needs_training && !each.fits_examples) names.push_back(each.name);
   }
   return names;
+}
+
+std::vector<std::string> with_controls(const std::vector<std::string>& names) {
+  std::vector<std::string> all = {"uniform", "random"};
+  for (const std::string& name : names) {
+    if (std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
+  }
+  return all;
 }
 
 Method method(const std::string& name) {

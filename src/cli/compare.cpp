@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -14,26 +13,13 @@
 #include <vector>
 
 #include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/mask/arranged.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 namespace diffmask::cli {
-namespace {
-
-// The names asked for, if any, and the controls.
-std::vector<std::string> with_controls(const std::vector<std::string>& names) {
-  if (names.empty()) return {};
-  std::vector<std::string> all = {"uniform", "random"};
-  for (const std::string& name : names) {
-    if (std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
-  }
-  return all;
-}
-
-}  // namespace
-
 void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options) {
   model.add_to(command);
   command
@@ -129,7 +115,8 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
     const auto rows =
         std::make_shared<BatchRows>(batch_at(*model, recording, file, site, positions));
     std::vector<ComparedMethod> methods =
-        compared_methods(with_controls(options.methods), common, settings, rows);
+        compared_methods(options.methods.empty() ? options.methods : with_controls(options.methods),
+                         common, settings, rows);
     methods.insert(methods.end(), explainers.begin(), explainers.end());
     all.add(diffmask::compare(model, *rows, methods, measures));
   }

@@ -151,6 +151,14 @@ std::vector<std::vector<int64_t>> even_batches(const std::vector<int64_t>& order
   return batches;
 }
 
+std::vector<int64_t> evenly(int64_t size, int64_t count) {
+  require(count >= 0, "count", ">= 0", count);
+  if (count == 0 || count >= size) return iota(size);
+  std::vector<int64_t> chosen;
+  for (int64_t i = 0; i < count; ++i) chosen.push_back(i * size / count);
+  return chosen;
+}
+
 std::vector<int64_t> by_length(const Dataset& data) {
   std::vector<int64_t> order = iota(data.size());
   std::stable_sort(order.begin(), order.end(),

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
 #include "metrics/site_comparison.hpp"
 
 namespace diffmask {
@@ -65,6 +67,16 @@ ComparedMethod compared_explainer(const std::string& name,
               return one;
             };
           }};
+}
+
+std::function<at::Tensor(const Batch& batch)> truth_rows(at::Tensor truth) {
+  check_shape("truth", truth, {-1, -1});
+  return [truth = std::move(truth)](const Batch& batch) {
+    const int64_t positions = batch.mask.size(1);
+    require(truth.size(1) >= positions, "truth", fmt::format("of {} positions or more", positions),
+            truth.size(1));
+    return truth.index_select(0, batch.examples.to(truth.device())).narrow(1, 0, positions);
+  };
 }
 
 void ComparisonOptions::validate() const {

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <chrono>
 #include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "diffmask/attribution/passes.hpp"
 #include "diffmask/core/error.hpp"
@@ -226,6 +228,14 @@ DepthScore GatingScore::summary() const {
     mean.controls.push_back(mean_of(scores));
   }
   return mean;
+}
+
+Attribution attribute(const std::vector<Gating>& gatings, const Batch& batch) {
+  require(!gatings.empty(), "gatings", "at least one", "none");
+  std::vector<std::pair<std::string, Attribution>> named;
+  for (const Gating& gating : gatings)
+    named.emplace_back(gating.name, gating.method.attribute(batch));
+  return side_by_side(named);
 }
 
 const GatingScore& MaskExperiment::gating(const std::string& name) const {

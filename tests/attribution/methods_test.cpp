@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/metrics/comparison.hpp"
@@ -75,6 +76,13 @@ TEST_F(MethodsTest, OnlyThoseThatNeedTrainingDataAskForThem) {
   }
 }
 
+TEST_F(MethodsTest, ControlsComeFirst) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(with_controls({}), (Names{"uniform", "random"}));
+  EXPECT_EQ(with_controls({"lrp", "random", "deeplift", "lrp"}),
+            (Names{"uniform", "random", "lrp", "deeplift"}));
+}
+
 // Whether they learn more where they may: with 0 for the defaults' many steps.
 TEST_F(MethodsTest, SettingsReachTheMethods) {
   const auto passes = [&](const std::string& name, const MethodSettings& settings) {
@@ -112,15 +120,18 @@ TEST_F(MethodsTest, AnExplainerOfTheCallersIsUsedAsItIs) {
   EXPECT_EQ(sites(), (std::vector<std::string>{"low", "high"}));
 }
 
-// Scores a position by its distance from the example's first one.
+// The further from the first position, the more a position matters.
 class Later : public Attributor {
  public:
   explicit Later(const MethodRequest& request) : sites_(request.options.sites) {}
 
   Attribution attribute(const Batch& batch) const override {
-    const at::Tensor scores =
-        (at::arange(batch.mask.size(1), at::kFloat) * batch.mask.to(at::kFloat)).unsqueeze(2);
-    return {sites_, scores, scores.gt(0), batch.mask};
+    const at::Tensor mask = batch.mask.to(at::kFloat).unsqueeze(2);
+    const at::Tensor place = at::arange(mask.size(1), at::kFloat).view({-1, 1});
+    const at::Tensor scores = (place * mask).repeat({1, 1, static_cast<int64_t>(sites_.size())});
+    Attribution result{sites_, scores, scores.gt(0), batch.mask};
+    result.passes = batch.size();
+    return result;
   }
 
  private:

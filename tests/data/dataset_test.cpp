@@ -171,6 +171,16 @@ TEST(EvenBatchesTest, AreAsFewAsCanBeAndDifferByAtMostOne) {
   expect_refused({{"size 0", [] { even_batches({1}, 0); }, "batch_size has to be >= 1"}});
 }
 
+TEST(EvenlyTest, SpacesSomeOfAll) {
+  using Indices = std::vector<int64_t>;
+  EXPECT_EQ(evenly(10, 4), (Indices{0, 2, 5, 7}));
+  EXPECT_EQ(evenly(3, 2), (Indices{0, 1}));
+  EXPECT_EQ(evenly(3, 3), iota(3));
+  EXPECT_EQ(evenly(3, 5), iota(3));
+  EXPECT_EQ(evenly(3, 0), iota(3));
+  expect_refused({{"count", [] { evenly(3, -1); }, "count has to be >= 0, but got -1"}});
+}
+
 TEST(BatchesOfTest, KeepsTheOrder) {
   EXPECT_EQ(batches_of({4, 1, 3}, 2), (std::vector<std::vector<int64_t>>{{4, 1}, {3}}));
   EXPECT_TRUE(batches_of({}, 2).empty());

@@ -3,66 +3,14 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <limits>
 #include <memory>
 #include <set>
 
-#include "diffmask/core/random.hpp"
-#include "diffmask/model/staged.hpp"
-#include "tests/bad_input.hpp"
 #include "tests/finite_difference.hpp"
+#include "tests/mask/explainer_fixture.hpp"
 
 namespace diffmask {
 namespace {
-
-// Positions that are embedded, mixed with their neighbours and summed, in double precision; sites
-// "low" (B, T, 4), "middle" (B, T, 4) and "high" (B, T, 2). Row 1 ends with padding.
-class ExplainerTest : public testing::Test {
- protected:
-  ExplainerTest() {
-    using torch::nn::LinearImpl;
-    at::manual_seed(3);
-    torch::nn::Sequential net(torch::nn::Linear(3, 4), torch::nn::Linear(4, 2));
-    net->to(at::kDouble);
-    net->eval();
-    const auto linear = [net](size_t i) { return net->ptr<LinearImpl>(i); };
-    model_ = std::make_shared<StagedModel>(
-        net.ptr(),
-        std::vector<Stage>{
-            {"low", [=](const at::Tensor& x, const Inputs&) { return linear(0)->forward(x); }},
-            {"middle",
-             [](const at::Tensor& h, const Inputs&) { return at::tanh(h + h.roll(1, 1)); }},
-            {"high", [=](const at::Tensor& h, const Inputs&) { return linear(1)->forward(h); }},
-            {"head", [](const at::Tensor& h, const Inputs& x) {
-               return (h * x[1].unsqueeze(-1)).sum(1);
-             }}});
-    batch_.mask = at::tensor({1, 1, 1, 1, 1, 0}).view({2, 3}).to(at::kBool);
-    batch_.inputs = {at::randn({2, 3, 3}, make_generator(1), at::TensorOptions(at::kDouble)),
-                     batch_.mask};
-    batch_.examples = at::tensor({4, 1}, at::kLong);
-    recording_ = model_->record(batch_.inputs);
-  }
-
-  std::unique_ptr<Explainer> make(ExplainerOptions options = {}, uint64_t seed = 7) const {
-    return std::make_unique<Explainer>(*model_, options, recording_, batch_, Capacity{5, 3},
-                                       make_generator(seed));
-  }
-
-  // With free logits everything is known: every logit of a depth is the one given.
-  std::unique_ptr<Explainer> with_logits(Masking masking, const std::vector<double>& logits) const {
-    auto explainer = make({.masking = masking, .probe = free_logits()});
-    at::NoGradGuard no_grad;
-    for (size_t depth = 0; depth < logits.size(); ++depth) {
-      const auto table = explainer->probe(static_cast<int64_t>(depth)).parameters();
-      at::Tensor(table.at(0)).fill_(logits[depth]);
-    }
-    return explainer;
-  }
-
-  std::shared_ptr<FrozenModel> model_;
-  Batch batch_;
-  Recording recording_;
-};
 
 bool close(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && at::allclose(a.to(at::kDouble), b.to(at::kDouble), 0, 1e-6);
@@ -372,97 +320,6 @@ TEST_F(ExplainerTest, ReadsPatchesOfImages) {
   const auto gates = explainer.gates(recording, batch, {0}, Draw::mean);
   EXPECT_EQ(gates[0].z.sizes(), at::IntArrayRef({2, 6}));
   EXPECT_EQ(gates[0].z[1][5].item<float>(), 1);
-}
-
-TEST_F(ExplainerTest, RefusesBadOptions) {
-  using Start = BaselineOptions::Start;
-  const auto with = [&](ExplainerOptions options) { return [this, options] { make(options); }; };
-  const at::Tensor four = at::zeros({4});
-  const Positions image{Positions::Layout::image, 1};
-  expect_refused({
-      {"unknown site", with({.sites = {"lwo"}}), "'lwo' (nearest: low, "},
-      {"site twice", with({.sites = {"low", "low"}}), "sites has to be in execution order"},
-      {"sites in reverse", with({.sites = {"high", "low"}}), "but got high, low"},
-      {"two layouts for three sites", with({.positions = {{}, {}}}),
-       "positions has to be one for all sites or one for each of 3, but got 2"},
-      {"sequence as an image", with({.positions = {image}}), "of shape (B, C, H, W)"},
-      {"patch 0", with({.positions = {{Positions::Layout::image, 0}}}), "positions.patch"},
-      {"no gate", with({.gate = nullptr}), "gate has to be a gate, but got a null pointer"},
-      {"gate", [] { HardConcrete({.tau = 0}); }, "tau has to be > 0"},
-      {"no probe", with({.probe = {}}), "probe.make has to be a function"},
-      {"a probe that is none",
-       with({.probe = {.make = [](const ProbeInput&,
-                                  const at::Generator&) { return std::shared_ptr<Probe>(); }}}),
-       "probe.make has to be a function that gives a probe"},
-      {"probe", [] { mlp_probe({.bound = -1}); }, "bound has to be >= 0"},
-      {"free logits", [] { free_logits({.limit = 0}); }, "limit has to be > 0"},
-      {"no vectors", with({.baseline = {Start::given, {}}}), "baseline.vectors has to be given"},
-      {"vectors unasked", with({.baseline = {Start::zero, {four}}}), "with Start::given, and only"},
-      {"one vector for three sites", with({.baseline = {Start::given, {four}}}),
-       "baseline.vectors has to be one for each of 3 masked sites, but got 1"},
-      {"a vector's size", with({.baseline = {Start::given, {four, four, four}}}),
-       "baseline.vectors[2] has to be of shape (2), but got (4)"},
-  });
-}
-
-TEST_F(ExplainerTest, RefusesBadInput) {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const auto explainer = make();
-  const auto input = make({.masking = Masking::input});
-  const auto free = make({.probe = free_logits()});
-  const auto gates_of = [&](const Recording& recording, const Batch& batch) {
-    return [&explainer, recording, batch] { explainer->gates(recording, batch, {0}, Draw::mean); };
-  };
-  const auto with_input = [&](double value) {
-    Inputs inputs = {batch_.inputs[0].clone(), batch_.inputs[1]};
-    inputs[0][0][1][2] = value;
-    return model_->record(inputs);
-  };
-  Batch narrow = batch_, padded = batch_, unnumbered = batch_;
-  narrow.mask = batch_.mask.narrow(1, 0, 2);
-  padded.mask = batch_.mask.clone();
-  padded.mask[1].fill_(false);
-  unnumbered.examples = at::Tensor();
-  const auto build = [&](const Recording& recording, const Batch& batch, Capacity capacity,
-                         const ProbeFactory& probe = mlp_probe()) {
-    return [=, this] {
-      Explainer(*model_, {.probe = probe}, recording, batch, capacity, make_generator(0));
-    };
-  };
-  const Recording partial = model_->record(batch_.inputs, {"low"});
-  EXPECT_NO_THROW(build(recording_, batch_, {5, 3})());
-  expect_refused({
-      {"NaN state", gates_of(with_input(kNan), batch_),
-       "state at 'low' has to be finite, but got 4 NaN or infinite of 24"},
-      {"infinite state", gates_of(with_input(kInfinity), batch_), "state at 'low'"},
-      {"NaN at the start", build(with_input(kNan), batch_, {}), "state at 'low' has to be finite"},
-      {"mask's shape", gates_of(recording_, narrow), "batch.mask has to be of shape (2, 3)"},
-      {"mask's shape at the start", build(recording_, narrow, {}), "batch.mask has to be of shape"},
-      {"all-padding row", build(recording_, padded, {}), "only padding in row 1"},
-      {"unrecorded site", build(partial, batch_, {}), "'middle' (nearest: low)"},
-      {"unrecorded state", [&] { explainer->gates(partial, batch_, {1}, Draw::mean); }, "'middle'"},
-      {"no room", build(recording_, batch_, {}, free_logits()), "examples has to be >= 1"},
-      {"no depths", [&] { explainer->gates(recording_, batch_, {}, Draw::mean); },
-       "depths has to be"},
-      {"depth 3 of 3",
-       [&] {
-         explainer->gates(recording_, batch_, {0, 3}, Draw::mean);
-       },
-       "depth has to be in 0..2, but got 3"},
-      {"depth 3 of 3, input", [&] { input->gates(recording_, batch_, {3}, Draw::mean); }, "got 3"},
-      {"depth -1",
-       [&] {
-         explainer->gates(recording_, batch_, {-1, 1}, Draw::mean);
-       },
-       "but got -1"},
-      {"masked site of depth 3", [&] { explainer->masked_site(3); }, "depth has to be in 0..2"},
-      {"parameters of depth 3", [&] { explainer->parameters_of(3); }, "depth has to be in 0..2"},
-      {"no generator", [&] { explainer->gates(recording_, batch_, {0}, Draw::sample); },
-       "generator"},
-      {"no numbers", [&] { free->gates(recording_, unnumbered, {0}, Draw::mean); },
-       "batch.examples has to be given"},
-  });
 }
 
 }  // namespace

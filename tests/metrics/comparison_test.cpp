@@ -117,6 +117,18 @@ TEST_F(ComparisonTest, TestsARandomisedModelAndAKnownTruth) {
   EXPECT_TRUE(std::isnan(result.rows[0].value("randomisation correlation")));
 }
 
+TEST_F(ComparisonTest, TakesTheRowsOfAKnownTruth) {
+  const int64_t size = task_.validation->size();
+  const at::Tensor truth = at::rand({size, 5}, make_generator(3)).gt(0.5);
+  const auto rows = truth_rows(truth);
+  const Batch batch = task_.validation->batch({4, 1});
+  EXPECT_TRUE(
+      rows(batch).equal(truth.index_select(0, batch.examples).narrow(1, 0, batch.mask.size(1))));
+  expect_refused(
+      {{"shape", [&] { truth_rows(truth[0]); }, "truth has to be of shape"},
+       {"short rows", [&] { truth_rows(truth.narrow(1, 0, 0))(batch); }, "truth has to be of"}});
+}
+
 // It costs as much as the method itself, and so is run on one batch of several.
 TEST_F(ComparisonTest, ExplainsOneBatchOfTheRandomisedModel) {
   options_.sites = {"low"};

@@ -230,6 +230,19 @@ TEST(MaskExperimentReportTest, DrawsTheTradeOff) {
                   {"none", [] { trade_off_chart({}, "loss"); }, "experiments has to be"}});
 }
 
+TEST_F(MaskExperimentTest, GatingsExplainSideBySide) {
+  const Gating input{"input", sign_method(task_, Masking::input), 0.1};
+  const Batch batch = all();
+  const Attribution both = attribute({input, hidden_}, batch);
+  const std::vector<std::string> names = {"input, low", "input, high", "hidden, low",
+                                          "hidden, high"};
+  EXPECT_EQ(both.sites, names);
+  EXPECT_TRUE(both.scores.narrow(2, 2, 2).equal(hidden_.method.attribute(batch).scores));
+  EXPECT_TRUE(both.scores.narrow(2, 0, 2).equal(input.method.attribute(batch).scores));
+  expect_refused({{"none", [&] { attribute(std::vector<Gating>(), batch); },
+                   "gatings has to be at least one"}});
+}
+
 TEST_F(MaskExperimentTest, StopsWhereItIsTold) {
   int64_t batches = 0;
   const auto stop = [&](const Progress& progress) {

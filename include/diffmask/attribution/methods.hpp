@@ -116,6 +116,10 @@ std::vector<std::string> method_names();
 /// The names of those that learn nothing, neither from training data nor from examples.
 std::vector<std::string> unlearned_method_names();
 
+/// "uniform" and "random", then the others of these names in their order: what is compared, since a
+/// figure means nothing without those of scores that say nothing.
+std::vector<std::string> with_controls(const std::vector<std::string>& names);
+
 /// The method of this name; ArgumentError, with the nearest names, where there is none.
 Method method(const std::string& name);
 

@@ -108,6 +108,11 @@ std::vector<int64_t> iota(int64_t size);
 /// The indices 0..size-1 in random order.
 std::vector<int64_t> shuffled(int64_t size, at::Generator generator);
 
+/// `count` of the indices 0..size-1, evenly spaced from 0 on: index i is i size / count, rounded
+/// down. All of them where `count` is 0 or not less than `size`. For a part of the data that is the
+/// same on every run. ArgumentError for a negative count.
+std::vector<int64_t> evenly(int64_t size, int64_t count);
+
 /// All examples, from the shortest to the longest; those of one length in their order.
 std::vector<int64_t> by_length(const Dataset& data);
 

@@ -66,6 +66,10 @@ std::vector<ComparedMethod> compared_methods(
 ComparedMethod compared_explainer(const std::string& name, std::shared_ptr<const FrozenModel> model,
                                   std::shared_ptr<const DiffMask> method);
 
+/// What decides, for ComparisonOptions::truth, where row i is known of example i of the data. Of
+/// longer rows the first positions count. Shape: truth (N, T) bool -> (B, P), P <= T.
+std::function<at::Tensor(const Batch& batch)> truth_rows(at::Tensor truth);
+
 struct ComparisonOptions {
   std::vector<std::string> sites = {};          ///< at least one
   FaithfulnessOptions faithfulness = {};        ///< its site is not used

@@ -72,6 +72,10 @@ struct Gating {
   double epsilon = 0.0;
 };
 
+/// What the gatings say of a batch, side by side, as one picture shows it. ArgumentError where there
+/// is none; Error for a method that is not fitted.
+Attribution attribute(const std::vector<Gating>& gatings, const Batch& batch);
+
 /// Outputs under masks of one kind: means over the data set.
 struct MaskScore {
   std::vector<double> figures;  ///< the scorer's, in its order

@@ -134,6 +134,17 @@ ReviewParts split_reviews(const std::vector<Review>& reviews) {
   return parts;
 }
 
+ReviewDatasets review_datasets(const ReviewParts& parts, int64_t classes, int64_t least) {
+  std::vector<std::vector<Word>> texts;
+  for (const Review& review : parts.training) texts.push_back(review.words);
+  const Vocabulary vocabulary(texts, least);
+  const auto borders = quantile_borders(ratings_of(parts.training), classes);
+  const auto data = [&](const std::vector<Review>& part) {
+    return review_dataset(part, vocabulary, borders);
+  };
+  return {vocabulary, borders, data(parts.training), data(parts.development), data(parts.held_out)};
+}
+
 std::vector<double> ratings_of(const std::vector<Review>& reviews) {
   std::vector<double> ratings;
   for (const Review& review : reviews) ratings.push_back(review.rating);

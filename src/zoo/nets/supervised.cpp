@@ -11,13 +11,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/libtorch.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/zoo/nets/weights.hpp"
 
 namespace diffmask {
 namespace {
@@ -191,6 +194,22 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const ModuleForwar
   }
   best.seconds = seconds();
   return best;
+}
+
+SupervisedSummary trained_or_loaded(const std::string& file, torch::nn::Module& module,
+                                    const ModuleForward& forward, const SupervisedLoss& loss,
+                                    const Dataset& training, const Dataset& validation,
+                                    const SupervisedOptions& options,
+                                    const std::vector<Callback>& callbacks) {
+  if (!file.empty() && std::filesystem::exists(file)) {
+    load_weights(module, file);
+    module.eval();
+    return {};
+  }
+  SupervisedSummary summary =
+      train_supervised(module, forward, loss, training, validation, options, callbacks);
+  if (!file.empty() && !summary.interrupted) save_weights(module, file);
+  return summary;
 }
 
 at::Tensor cross_entropy(const at::Tensor& output, const at::Tensor& labels) {

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "diffmask/core/random.hpp"
+#include "diffmask/objective/divergence.hpp"
+#include "diffmask/probe/mlp.hpp"
 
 namespace diffmask {
 namespace {
@@ -26,6 +28,19 @@ ModuleForward forward_of(std::shared_ptr<const CountingNet> net) {
 
 at::Tensor counting_loss(const at::Tensor& logits, const at::Tensor& labels) {
   return at::binary_cross_entropy_with_logits(logits, labels.to(logits.scalar_type()));
+}
+
+ExplainerOptions counting_explainer(Masking masking) {
+  return {.masking = masking, .probe = mlp_probe({.initial_bias = 4.0})};
+}
+
+TrainerOptions counting_training(uint64_t seed, int64_t steps) {
+  return {.epsilon = 0.05,
+          .steps = steps,
+          .batches = {.batch_size = 128},
+          .divergence = divergence::bernoulli,
+          .seed = seed,
+          .recipe = recipe::counting()};
 }
 
 CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options,

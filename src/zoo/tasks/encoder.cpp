@@ -1,5 +1,7 @@
 #include "diffmask/zoo/tasks/encoder.hpp"
 
+#include <ATen/ops/full.h>
+
 #include <filesystem>
 #include <utility>
 
@@ -10,6 +12,11 @@ ExplainerOptions encoder_explainer(Masking masking, BaselineOptions baseline) {
   return {.masking = masking,
           .probe = mlp_probe({.hidden_size = 128, .initial_bias = bias, .layer_norm = true}),
           .baseline = std::move(baseline)};
+}
+
+BaselineOptions mask_baseline(const Bert& net, const WordPiece& tokenizer) {
+  const at::Tensor ids = at::full({1, 1}, tokenizer.mask(), at::kLong);
+  return {.start = BaselineOptions::Start::given, .vectors = {net.embed_words(ids).flatten()}};
 }
 
 TrainerOptions encoder_training(Masking masking, double epsilon, double unit, double rate) {

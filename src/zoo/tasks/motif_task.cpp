@@ -3,10 +3,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <chrono>
 #include <utility>
 
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/classification.hpp"
+#include "diffmask/metrics/ranking.hpp"
+#include "diffmask/probe/mlp.hpp"
 
 namespace diffmask {
 
@@ -33,6 +36,27 @@ std::vector<int64_t> MotifTask::attached_nodes() const {
   std::erase_if(
       nodes, [&](int64_t v) { return motif[v].item<int64_t>() == motif[v - 1].item<int64_t>(); });
   return nodes;
+}
+
+MotifScore score_motifs(const MotifTask& task, const NodeDataset& data, const Attributor& method) {
+  const auto began = std::chrono::steady_clock::now();
+  std::vector<at::Tensor> all_scores, all_truth;
+  for (const auto& examples : length_batches(data, 32)) {
+    const Batch batch = data.batch(examples);
+    const at::Tensor found = method.attribute(batch).scores;
+    all_scores.push_back(found.select(2, found.size(2) - 1).index({batch.mask}));
+    all_truth.push_back(task.motifs.truth(data, examples).index({batch.mask}));
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+  const at::Tensor scores = at::cat(all_scores), truth = at::cat(all_truth);
+  return {roc_auc(scores, truth), average_precision(scores, truth), seconds.count()};
+}
+
+ExplainerOptions motif_explainer() {
+  return {.masking = Masking::input,
+          .sites = {"edge", "ends.1", "ends.2"},
+          .probe = mlp_probe({.hidden_size = 32}),
+          .baseline = {.start = BaselineOptions::Start::zero, .learned = false}};
 }
 
 MotifTask train_motif_task(const std::string& data, const MotifTaskOptions& options) {

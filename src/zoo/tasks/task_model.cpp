@@ -11,6 +11,7 @@
 #include "diffmask/zoo/nets/graph_net.hpp"
 #include "diffmask/zoo/nets/init.hpp"
 #include "diffmask/zoo/tasks/counting_fit.hpp"
+#include "diffmask/zoo/tasks/motif_task.hpp"
 
 namespace diffmask {
 namespace {
@@ -154,10 +155,8 @@ TaskModel graph_model(const Task& task, uint64_t seed, const std::vector<Callbac
   result.blank = at::zeros({1});
   result.target = target::predicted;
   result.divergence = divergence::categorical;
-  // All edges look alike to a probe that reads only "edge"; their ends tell them apart once a layer
-  // has run. A state of 0 sends no message.
-  result.explainer.sites = {"edge", "ends.1", "ends.2"};
-  result.explainer.baseline = {.start = BaselineOptions::Start::zero, .learned = false};
+  result.explainer.sites = motif_explainer().sites;
+  result.explainer.baseline = motif_explainer().baseline;
   return result;
 }
 

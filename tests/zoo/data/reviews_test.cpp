@@ -177,6 +177,29 @@ TEST(ReviewPartsTest, AreTheSameOnEveryRun) {
   expect_refused({{"few", [&] { split_reviews(reviews); }, "reviews has to be at least 50"}});
 }
 
+// Ratings 0..99 with one word each, of which every other text has "odd" and the others one of a kind.
+TEST(ReviewDatasetsTest, KnowWordsAndQuantilesOfTheTrainingPart) {
+  std::vector<Review> reviews;
+  for (int i = 0; i < 100; ++i) {
+    const std::string word = i % 2 == 1 ? "odd" : std::string("word") + std::to_string(i);
+    reviews.push_back({{{word, word}}, static_cast<double>(i)});
+  }
+  const ReviewParts parts = split_reviews(reviews);
+  const ReviewDatasets data = review_datasets(parts, 4);
+  EXPECT_EQ(data.vocabulary.size(), 3) << "padding, unknown, odd";
+  EXPECT_EQ(data.borders, quantile_borders(ratings_of(parts.training), 4));
+  EXPECT_EQ(data.training.size(), 80);
+  EXPECT_EQ(data.development.size(), 10);
+  ASSERT_EQ(data.held_out.size(), 10);
+  const Batch batch = data.held_out.batch(iota(10));
+  for (int64_t i = 0; i < 10; ++i) {
+    const Review& review = parts.held_out[static_cast<size_t>(i)];
+    EXPECT_EQ(batch.inputs[0][i][0].item<int64_t>(), data.vocabulary.id(review.words[0].form));
+    EXPECT_EQ(batch.labels[i].item<int64_t>(), quantile_class(review.rating, data.borders));
+  }
+  EXPECT_GT(review_datasets(parts, 4, /*least=*/1).vocabulary.size(), 30);
+}
+
 TEST(ValenceTest, HasFiveClasses) {
   const std::map<std::string, double> lexicon = {
       {"awful", -2}, {"dull", -1.9}, {"nice", 1.9}, {"great", 2}};

@@ -4,6 +4,9 @@
 
 #include <filesystem>
 
+#include "diffmask/core/random.hpp"
+#include "diffmask/zoo/data/encoded.hpp"
+#include "diffmask/zoo/tasks/made.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/training_task.hpp"
 
@@ -31,6 +34,22 @@ TEST(EncoderTest, IsFittedOnceAndThenLoaded) {
   std::filesystem::remove(file);
   EXPECT_EQ(get("").summary.steps, 3);
   EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+TEST(EncoderTest, InputBaselinesMayBeginAsTheMask) {
+  const WordPiece tokenizer = made_tokenizer();
+  const auto net = small_bert(tokenizer, {.classes = 2}, make_generator(0));
+  const EncodedDataset data({tokenizer.encode("a good film"), tokenizer.encode("a dull film")},
+                            at::tensor(std::vector<int64_t>{1, 0}, at::kLong));
+  DiffMask method(staged(net), encoder_explainer(Masking::input, mask_baseline(*net, tokenizer)));
+  TrainerOptions options = encoder_training(Masking::input, 0.1);
+  options.steps = 1;
+  options.recipe.warm_up = 0;
+  options.recipe.baseline_rate = 1e-9;
+  method.fit(data, data, options);
+  const at::Tensor mask = at::full({1, 1}, tokenizer.mask(), at::kLong);
+  EXPECT_TRUE(at::allclose(method.explainer().baselines().at(0), net->embed_words(mask).flatten(),
+                           0, 1e-6));
 }
 
 }  // namespace

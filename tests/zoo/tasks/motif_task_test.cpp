@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <set>
 
+#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/model/tapped.hpp"
+
 namespace diffmask {
 namespace {
 
@@ -34,6 +37,49 @@ TEST(MotifTaskTest, AttachedNodesJoinTheBase) {
     const at::Tensor sources = edges[0].masked_select(edges[1].eq(node));
     EXPECT_TRUE(task.motifs.node_motif.index_select(0, sources).lt(0).any().item<bool>()) << node;
   }
+}
+
+// At its last site it gives true edges the score `sign`, and all others 0.
+class Oracle : public Attributor {
+ public:
+  Oracle(const MotifTask& task, const NodeDataset& data, double sign)
+      : task_(task), data_(data), sign_(sign) {}
+  Attribution attribute(const Batch& batch) const override {
+    std::vector<int64_t> examples;
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      examples.push_back(batch.examples[i].item<int64_t>());
+    }
+    const at::Tensor truth = task_.motifs.truth(data_, examples).unsqueeze(2);
+    const at::Tensor scores = at::cat({at::zeros_like(truth), truth}, 2).to(at::kFloat) * sign_;
+    return {{"first", "edge"}, scores, scores.gt(0), batch.mask};
+  }
+
+ private:
+  const MotifTask& task_;
+  const NodeDataset& data_;
+  double sign_;
+};
+
+TEST(MotifTaskTest, ScoresTheEdgesOfMotifsAtTheLastSite) {
+  const MotifTask task = train_motif_task("tree-cycles", {.epochs = 1});
+  const auto nodes = task.motifs.motif_nodes();
+  const NodeDataset data(task.motifs.graph, {nodes.begin(), nodes.begin() + 40}, /*hops=*/3);
+  const MotifScore right = score_motifs(task, data, Oracle(task, data, 1));
+  EXPECT_EQ(right.auc, 1);
+  EXPECT_EQ(right.average_precision, 1);
+  const MotifScore wrong = score_motifs(task, data, Oracle(task, data, -1));
+  EXPECT_EQ(wrong.auc, 0);
+  EXPECT_LT(wrong.average_precision, 1);
+  EXPECT_EQ(score_motifs(task, data, Oracle(task, data, 0)).auc, 0.5) << "equal scores";
+}
+
+TEST(MotifTaskTest, ItsExplainerFitsItsNet) {
+  const MotifTask task = train_motif_task("ba-shapes", {.epochs = 1});
+  const NodeDataset data(task.motifs.graph, task.in_motifs(task.validation), /*hops=*/3);
+  const auto model = tapped(task.net, data.batch({0}).inputs);
+  DiffMask method(model, motif_explainer());
+  EXPECT_EQ(method.fit(data, data, {.steps = 1, .recipe = {.warm_up = 0}}).steps, 1);
+  EXPECT_TRUE(score_motifs(task, data, method).auc >= 0);
 }
 
 }  // namespace

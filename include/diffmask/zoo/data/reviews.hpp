@@ -6,10 +6,9 @@
 /// and the lexicon of Hutto and Gilbert, "VADER: A parsimonious rule-based model for sentiment
 /// analysis of social media text", ICWSM 2014 (package vaderSentiment).
 ///
-///     const std::vector<Review> reviews = read_reviews("movie_reviews.tsv");
-///     const Vocabulary vocabulary(texts, /*least=*/2);   // texts: the reviews' words
-///     const std::vector<double> borders = quantile_borders(ratings, /*classes=*/5);
-///     const PaddedDataset data = review_dataset(reviews, vocabulary, borders);
+///     const ReviewParts parts = split_reviews(read_reviews("movie_reviews.tsv"));
+///     const ReviewDatasets data = review_datasets(parts, /*classes=*/5);
+///     const Batch batch = data.held_out.batch({0, 1});
 
 #include <ATen/core/Generator.h>
 
@@ -56,6 +55,16 @@ struct ReviewParts {
 /// The same parts on every run, whatever the seed: 80 % to train on, 10 % to select on, 10 % held
 /// out. ArgumentError for fewer than 50 reviews.
 ReviewParts split_reviews(const std::vector<Review>& reviews);
+
+/// The parts as a classifier reads them: words that the training part has at least `least` times,
+/// ratings in quantiles of the training part's.
+struct ReviewDatasets {
+  Vocabulary vocabulary;
+  std::vector<double> borders;
+  PaddedDataset training, development, held_out;
+};
+
+ReviewDatasets review_datasets(const ReviewParts& parts, int64_t classes, int64_t least = 2);
 
 /// The ratings, in order.
 std::vector<double> ratings_of(const std::vector<Review>& reviews);

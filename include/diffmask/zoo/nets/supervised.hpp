@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "diffmask/data/dataset.hpp"
@@ -70,6 +71,15 @@ SupervisedSummary train_supervised(torch::nn::Module& module, const ModuleForwar
                                    const SupervisedLoss& loss, const Dataset& training,
                                    const Dataset& validation, const SupervisedOptions& options,
                                    const std::vector<Callback>& callbacks = {});
+
+/// As `train_supervised`, once: the weights in `file` (zoo/nets/weights.hpp), if that exists, with a
+/// summary of epoch 0; else trained ones, which are written there unless a callback stopped the
+/// training. With an empty name they are trained and not written.
+SupervisedSummary trained_or_loaded(const std::string& file, torch::nn::Module& module,
+                                    const ModuleForward& forward, const SupervisedLoss& loss,
+                                    const Dataset& training, const Dataset& validation,
+                                    const SupervisedOptions& options,
+                                    const std::vector<Callback>& callbacks = {});
 
 /// f(x) of a whole data set in its order, without a graph, on the module's device; the module's
 /// mode stays as it is. Shape: (N, ...).

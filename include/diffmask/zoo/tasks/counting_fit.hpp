@@ -4,15 +4,17 @@
 /// read from files.
 ///
 ///     const CountingFit task = fit_counting(/*seed=*/0);
-///     DiffMask method(staged(task.net));
-///     method.fit(task.training.dataset(), {.epsilon = 0.05, .divergence = divergence::bernoulli});
+///     DiffMask method(staged(task.net), counting_explainer(Masking::hidden));
+///     method.fit(task.training.dataset(), counting_training(/*seed=*/0));
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "diffmask/mask/explainer_options.hpp"
 #include "diffmask/train/callback.hpp"
+#include "diffmask/train/trainer.hpp"
 #include "diffmask/zoo/data/counting.hpp"
 #include "diffmask/zoo/nets/counting_net.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
@@ -37,6 +39,12 @@ struct CountingFitOptions {
   int64_t training = 9000, validation = 1000;  ///< examples drawn, >= 1
   int64_t epochs = 30;                         ///< >= 1
 };
+
+/// Probes that begin open, at a logit of 4.
+ExplainerOptions counting_explainer(Masking masking);
+
+/// Batches of 128, epsilon 0.05, D of the logistic output (divergence::bernoulli), recipe::counting.
+TrainerOptions counting_training(uint64_t seed, int64_t steps = 2000);
 
 /// Draws data and trains a net: to an accuracy of 100% with these options, in about half a minute.
 CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options = {},

@@ -13,12 +13,18 @@
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/train/trainer.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
+#include "diffmask/zoo/nets/bert.hpp"
 
 namespace diffmask {
 
 /// Probes of 128 units after a layer norm. They begin open enough to be within epsilon, but not so
 /// open that the penalty's gradient is gone.
 ExplainerOptions encoder_explainer(Masking masking, BaselineOptions baseline = {});
+
+/// Baselines that begin as the embedding of [MASK], which is nothing new to an encoder that was
+/// fine-tuned on texts that lose words: for input gating.
+BaselineOptions mask_baseline(const Bert& net, const WordPiece& tokenizer);
 
 /// recipe::encoder with batches of like lengths. It trains to 0.7 of `epsilon`, so that what holds
 /// on the examples that the explainer is selected on holds on others, too.

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "diffmask/attribution/attributor.hpp"
+#include "diffmask/mask/explainer_options.hpp"
 #include "diffmask/zoo/data/motif_graphs.hpp"
 #include "diffmask/zoo/nets/graph_net.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
@@ -40,6 +42,22 @@ struct MotifTask {
   /// The node of each motif that joins it to the base.
   std::vector<int64_t> attached_nodes() const;
 };
+
+/// How well an attribution finds the edges of the motifs of the nodes that it explains, all edges of
+/// their computation graphs together; higher is better (metrics/ranking.hpp).
+struct MotifScore {
+  double auc = 0, average_precision = 0;
+  double seconds = 0;  ///< that the method took
+};
+
+/// `data` are nodes of the task's graph, explained 32 at once; scored are a method's last site's.
+MotifScore score_motifs(const MotifTask& task, const NodeDataset& data, const Attributor& method);
+
+/// GraphMask's amortised masks on whole edges (Schlichtkrull et al. 2021): the
+/// gates of "edge" are products of those that probes on the states of both ends and of the explained
+/// node give, layer by layer; all edges look alike to a probe that reads only "edge". A masked edge
+/// is no edge, since a state of 0 sends no message.
+ExplainerOptions motif_explainer();
 
 /// `data`: "ba-shapes", "ba-community", "tree-cycles" or "tree-grid". A GCN's normalisation tells a
 /// node's degree without any edge, which is why the published net sums. By Adam, with 0.005 of the

@@ -1,0 +1,28 @@
+#include "diffmask/zoo/tasks/counting_fit.hpp"
+
+#include <gtest/gtest.h>
+
+#include "diffmask/attribution/diffmask.hpp"
+
+namespace diffmask {
+namespace {
+
+TEST(CountingFitTest, IsExplainedByItsOwnRecipe) {
+  const CountingFit task = fit_counting(0, {.training = 200, .validation = 20, .epochs = 1});
+  const auto model = staged(task.net);
+  const Batch batch = task.validation.dataset().batch(iota(20));
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    DiffMask method(model, counting_explainer(masking));
+    TrainerOptions training = counting_training(/*seed=*/0, /*steps=*/2);
+    training.recipe.warm_up = 1;
+    const Summary summary = method.fit(task.training.dataset(), training);
+    EXPECT_EQ(summary.steps, 2);
+    const Attribution found = method.attribute(batch);
+    EXPECT_EQ(found.sites, model->site_names());
+    const at::Tensor kept = found.scores.select(2, 0).masked_select(batch.mask);
+    EXPECT_GT(kept.min().item<double>(), 0.9) << "it begins open";
+  }
+}
+
+}  // namespace
+}  // namespace diffmask
