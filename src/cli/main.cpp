@@ -20,6 +20,7 @@
 #include "cli/compare.hpp"
 #include "cli/model_file.hpp"
 #include "cli/sites.hpp"
+#include "diffmask/core/short_spin.hpp"
 
 namespace {
 
