@@ -46,16 +46,28 @@ Fill fill_of(const std::string& baseline, uint64_t seed);
 /// sequence's.
 Positions positions_of(const at::Tensor& state);
 
-/// The batch at a site with this state. A file's "mask" (B, P) bool counts where it is as large.
-Batch batch_at(const Inputs& inputs, const Safetensors& file, const at::Tensor& state,
+/// The batch at a site with this state. The mask, (B, P) bool, counts where it has the shape of the
+/// site's positions; all positions do elsewhere, or where it is undefined.
+Batch batch_at(const Inputs& inputs, const at::Tensor& mask, const at::Tensor& state,
                const Positions& positions);
 
-/// Explains the model's output on `file`'s inputs at each of the sites, writes one tensor per site
-/// to options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at
-/// sites with as many. Methods that need training data learn from the same inputs.
+/// The sites whose positions the mask does not have: all of theirs count. They are named on stderr.
+/// ArgumentError, with all shapes, where that is all of them.
+std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Recording& recording,
+                                            const std::vector<std::string>& sites);
+
+/// What scores were made from and how, to be stored with them: the model's fingerprint and file,
+/// sites, method, target, baseline, mask, seed, and the library's version.
+nlohmann::json provenance(const Program& model, const std::vector<std::string>& sites,
+                          const ModelOptions& files, const AttributeOptions& options);
+
+/// Explains the model's output on the inputs at each of the sites, writes one tensor per site to
+/// options.out, with the provenance as metadata, and returns a summary. The mask says which
+/// positions count, at sites that have as many. Methods that need training data learn from the same
+/// inputs.
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                         const Safetensors& file, const std::vector<std::string>& sites,
-                         const AttributeOptions& options);
+                         const at::Tensor& mask, const std::vector<std::string>& sites,
+                         const ModelOptions& files, const AttributeOptions& options);
 
 /// Reads the files, explains and prints the summary.
 int run_attribute(const ModelOptions& model, const AttributeOptions& options);

@@ -13,9 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include "cli/progress.hpp"
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/format/safetensors.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 namespace diffmask::cli {
@@ -35,11 +37,7 @@ std::vector<std::string> with_controls(const std::vector<std::string>& names) {
 
 void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options) {
   model.add_to(command);
-  command
-      .add_option("--inputs", model.inputs,
-                  "Safetensors file with input0, input1, ..., and maybe mask (B, P) bool")
-      ->required()
-      ->check(CLI::ExistingFile);
+  model.add_inputs_and_mask(command);
   command
       .add_option("--methods", options.methods,
                   "Names of methods, beside uniform and random; by default all that need no "
@@ -80,7 +78,7 @@ void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options
 }
 
 Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                   const Safetensors& file, const std::vector<std::string>& sites,
+                   const at::Tensor& mask, const std::vector<std::string>& sites,
                    const CompareOptions& options) {
   std::vector<ComparedMethod> explainers;
   for (const std::string& path : options.explainers) {
@@ -97,8 +95,12 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                                 .training_steps = options.learning.training_steps,
                                 .example_steps = options.learning.example_steps};
   const Recording recording = model->record(moved(inputs, *model), sites);
+  sites_without_mask(mask, recording, sites);
+  const ProgressLine progress;
   Comparison all;
+  size_t done = 0;
   for (const std::string& site : sites) {
+    progress.show(done++, sites.size(), site);
     const at::Tensor& state = recording.state(site);
     AttributionOptions common;
     common.positions = {positions_of(state)};
@@ -115,7 +117,7 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                                      .seed = options.seed,
                                      .batch_size = options.batch_size};
     const auto rows =
-        std::make_shared<BatchRows>(batch_at(inputs, file, state, common.positions[0]));
+        std::make_shared<BatchRows>(batch_at(inputs, mask, state, common.positions[0]));
     std::vector<ComparedMethod> methods =
         compared_methods(with_controls(options.methods), common, settings, rows);
     methods.insert(methods.end(), explainers.begin(), explainers.end());
@@ -140,8 +142,8 @@ int run_compare(const ModelOptions& options, const CompareOptions& comparison) {
   const Safetensors file = load_safetensors(options.inputs);
   const Inputs inputs = inputs_of(file);
   const auto model = options.load(static_cast<int64_t>(inputs.size()), comparison.seed);
-  const Comparison result =
-      compare(model, inputs, file, options.explained_sites(*model, inputs), comparison);
+  const Comparison result = compare(model, inputs, mask_of(file, options.mask),
+                                    options.explained_sites(*model, inputs), comparison);
   write_comparison(result, options.model, comparison);
   fmt::print("{}", options.json ? json_comparison(result) : markdown_comparison(result));
   return 0;
