@@ -52,7 +52,7 @@ json number_or_text(double value) {
 // What the model itself gives: known from the file, or by Module::forward.
 at::Tensor expected_output(const ModelOptions& options, const Safetensors& file,
                            const Inputs& inputs) {
-  if (file.tensors.contains("output")) return file.at("output");
+  if (file.has("output")) return file.at("output");
   require(!is_exported(options.model), "--inputs",
           "a file with the expected 'output', where the model is an exported program",
           "one without");

@@ -161,7 +161,7 @@ std::string dtype_name(at::ScalarType dtype) {
 
 Inputs inputs_of(const Safetensors& file) {
   Inputs inputs;
-  while (file.tensors.contains(fmt::format("input{}", inputs.size()))) {
+  while (file.has(fmt::format("input{}", inputs.size()))) {
     inputs.push_back(file.at(fmt::format("input{}", inputs.size())));
   }
   require(!inputs.empty(), "--inputs", "a file with a tensor 'input0'", "one without");
@@ -169,7 +169,7 @@ Inputs inputs_of(const Safetensors& file) {
 }
 
 at::Tensor mask_of(const Safetensors& file, const std::string& name) {
-  if (name.empty() && !file.tensors.contains("mask")) return {};
+  if (name.empty() && !file.has("mask")) return {};
   const std::string chosen = name.empty() ? "mask" : name;
   const at::Tensor& mask = file.at(chosen);
   const at::Tensor kept = mask.ne(0);

@@ -135,8 +135,8 @@ std::string full_name(const Safetensors& file, const std::string& name, Family f
   }
   const std::string prefix = prefix_of(family);
   for (const std::string& candidate : candidates) {
-    if (file.tensors.contains(prefix + candidate)) return prefix + candidate;
-    if (file.tensors.contains(candidate)) return candidate;
+    if (file.has(prefix + candidate)) return prefix + candidate;
+    if (file.has(candidate)) return candidate;
   }
   const auto first = file.tensors.lower_bound(prefix);
   const bool prefixed = first != file.tensors.end() && first->first.starts_with(prefix);
@@ -231,10 +231,10 @@ void Bert::fill(const Safetensors& file) {
     const std::string module = item.key().substr(0, item.key().find('.'));
     const bool replaceable = module == "classifier" || module == "qa_outputs" || module == "pooler";
     if (generator_.defined() && replaceable) {
-      const bool other_classes = module == "classifier" && file.tensors.contains(name) &&
+      const bool other_classes = module == "classifier" && file.has(name) &&
                                  file.at(name).dim() > 0 &&
                                  file.at(name).size(0) != parameter.size(0);
-      if (other_classes || !file.tensors.contains(name)) {
+      if (other_classes || !file.has(name)) {
         if (parameter.dim() == 2) draw(module);
         continue;
       }
