@@ -99,7 +99,9 @@ std::shared_ptr<const Program> ModelOptions::load(int64_t given, uint64_t seed) 
   try {
     return load_program(model, options);
   } catch (const ArgumentError& error) {  // what the file holds is no argument
-    if (error.argument() == "output") throw;
+    for (const char* ours : {"output", "method", "device"}) {
+      if (error.argument() == ours) throw;
+    }
     throw FileError(model, error.what());
   }
 }
