@@ -15,6 +15,7 @@
 
 #include "diffmask/attribution/passes.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/short_spin.hpp"
 #include "diffmask/train/callback.hpp"
 
 /// As many as asked for; 0: one per core.

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -12,10 +13,14 @@
 #include <memory>
 #include <utility>
 
+#include "cli/progress.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/core/shape.hpp"
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/mask/arranged.hpp"
+#include "diffmask/train/callback.hpp"
+#include "diffmask/version.hpp"
 
 namespace diffmask::cli {
 namespace {
@@ -68,11 +73,7 @@ void add_attribute(CLI::App& command, ModelOptions& model, AttributeOptions& opt
   command.add_option("--method", options.method, "Name of the method")
       ->required()
       ->check(CLI::IsMember(method_names()));
-  command
-      .add_option("--inputs", model.inputs,
-                  "Safetensors file with input0, input1, ..., and maybe mask (B, P) bool")
-      ->required()
-      ->check(CLI::ExistingFile);
+  model.add_inputs_and_mask(command);
   command
       .add_option("--out", options.out,
                   "Safetensors file to write: scores (B, positions) for each site")
@@ -148,26 +149,67 @@ Fill fill_of(const std::string& baseline, uint64_t seed, const Layouts& layouts)
   return fill::given(std::move(tensors));
 }
 
-Batch batch_at(const Program& model, const Recording& recording, const Safetensors& file,
+Batch batch_at(const Program& model, const Recording& recording, const at::Tensor& mask,
                const std::string& site, const Positions& positions) {
-  const at::Tensor& state = recording.state(site);
-  at::Tensor mask = everywhere(positions, state);
-  const auto given = file.tensors.find("mask");
-  if (given != file.tensors.end() && given->second.sizes() == mask.sizes()) mask = given->second;
-  Batch batch{recording.inputs(), mask, at::arange(mask.size(0), at::kLong)};
-  batch.axes = axes_of(model, recording, mask.size(0));
+  const at::Tensor all = everywhere(positions, recording.state(site));
+  const bool fits = mask.defined() && mask.sizes() == all.sizes();
+  Batch batch{recording.inputs(), fits ? mask : all, at::arange(all.size(0), at::kLong)};
+  batch.axes = axes_of(model, recording, all.size(0));
   return batch.to(recording.output().device());
+}
+
+std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Recording& recording,
+                                            const std::vector<std::string>& sites,
+                                            const Layouts& layouts) {
+  std::vector<std::string> others;
+  std::map<std::string, std::string> shapes;  // each with the first site that has it
+  for (const std::string& site : sites) {
+    const auto shape = everywhere(layouts.at(site), recording.state(site)).sizes();
+    if (!mask.defined() || mask.sizes() == shape) continue;
+    others.push_back(site);
+    shapes.emplace(shape_string(shape), site);
+  }
+  if (others.empty()) return others;
+  if (others.size() == sites.size()) {
+    std::vector<std::string> known;
+    for (const auto& [shape, site] : shapes) known.push_back(fmt::format("{} at {}", shape, site));
+    throw ArgumentError(
+        "mask", fmt::format("of the shape of a site's positions, {}", fmt::join(known, ", ")),
+        shape_string(mask.sizes()));
+  }
+  fmt::print(stderr, "diffmask: the mask {} is not of the positions of, and not used at: {}\n",
+             shape_string(mask.sizes()), fmt::join(others, ", "));
+  return others;
+}
+
+nlohmann::json provenance(const Program& model, const std::vector<std::string>& sites,
+                          const ModelOptions& files, const AttributeOptions& options) {
+  return {{"diffmask", version()},
+          {"model", model.fingerprint()},
+          {"model_file", files.model},
+          {"output", files.output},
+          {"inputs_file", files.inputs},
+          {"mask", files.mask.empty() ? "mask" : files.mask},
+          {"sites", sites},
+          {"method", options.method},
+          {"target", options.outputs.target.empty() ? "predicted" : options.outputs.target},
+          {"output_kind", options.outputs.kind},
+          {"baseline", options.baseline},
+          {"seed", options.seed}};
 }
 
 namespace {
 
 MethodSettings settings_of(const AttributeOptions& options) {
+  std::vector<Callback> callbacks;
+  if (has_terminal()) callbacks.push_back(progress_bar(options.method));
   return {.seed = options.seed,
           .steps = options.steps,
           .beam = options.beam,
           .epsilon = options.epsilon,
           .training_steps = options.learning.training_steps,
-          .example_steps = options.learning.example_steps};
+          .example_steps = options.learning.example_steps,
+          .callbacks = std::move(callbacks)};
 }
 
 // A site's scores as they are written, and its row of the summary.
@@ -191,17 +233,20 @@ std::pair<at::Tensor, nlohmann::json> result_at(const Attribution& result, size_
 }  // namespace
 
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                         const Safetensors& file, std::vector<std::string> sites,
-                         const AttributeOptions& options) {
+                         const at::Tensor& mask, std::vector<std::string> sites,
+                         const ModelOptions& files, const AttributeOptions& options) {
   const Method chosen = method(options.method);
   const Recording recording = model->record(moved(inputs, *model), sites);
+  const Layouts layouts = layouts_of(*model, recording, sites, options.outputs);
+  std::erase_if(sites, [&](const std::string& site) { return !layouts.contains(site); });
+  const std::vector<std::string> unmasked = sites_without_mask(mask, recording, sites, layouts);
+  const ProgressLine progress;
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, nlohmann::json> row_of;
   int64_t passes = 0, zeroed = 0;
-  const Layouts layouts = layouts_of(*model, recording, sites, options.outputs);
-  std::erase_if(sites, [&](const std::string& site) { return !layouts.contains(site); });
   for (const std::vector<std::string>& group : groups_of(recording, sites, layouts, chosen)) {
+    progress.show(row_of.size(), sites.size(), group.front());
     AttributionOptions common;
     common.sites = group;
     for (const std::string& site : group) {
@@ -217,7 +262,7 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
     common.nan_to_zero = options.nan_to_zero;
     common.fill = fill_of(options.baseline, options.seed, layouts);
     common.passes = {.max_batch = options.max_batch, .memory = options.memory_mb << 20};
-    const Batch batch = batch_at(*model, recording, file, group.front(), common.positions.front());
+    const Batch batch = batch_at(*model, recording, mask, group.front(), common.positions.front());
     const Attribution result =
         chosen.make(model, common, settings, std::make_shared<BatchRows>(batch))->attribute(batch);
     require(!options.features || !result.features.empty(), "--features",
@@ -231,15 +276,24 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
     passes += result.passes;
     zeroed += result.zeroed;
   }
-  nlohmann::json rows = nlohmann::json::array();
-  for (const std::string& site : sites) rows.push_back(row_of.at(site));
-  save_safetensors(options.out, tensors, {{"method", options.method}});
+  if (mask.defined()) {
+    for (auto& [site, row] : row_of) row["masked"] = true;
+    for (const std::string& site : unmasked) row_of.at(site)["masked"] = false;
+  }
+  nlohmann::json summary = provenance(*model, sites, files, options);
+  if (!mask.defined()) summary["mask"] = "";
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : summary.items()) {
+    metadata[key] = value.is_string() ? value.get<std::string>() : value.dump();
+  }
+  save_safetensors(options.out, tensors, metadata);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-  return {{"method", options.method},
-          {"sites", rows},
-          {"passes", passes},
-          {"zeroed", zeroed},
-          {"seconds", seconds.count()}};
+  summary["sites"] = nlohmann::json::array();
+  for (const std::string& site : sites) summary["sites"].push_back(row_of.at(site));
+  summary["passes"] = passes;
+  summary["zeroed"] = zeroed;
+  summary["seconds"] = seconds.count();
+  return summary;
 }
 
 int run_attribute(const ModelOptions& options, const AttributeOptions& attribution) {
@@ -248,7 +302,8 @@ int run_attribute(const ModelOptions& options, const AttributeOptions& attributi
   const auto model = attribution.outputs.chosen(options).load(static_cast<int64_t>(inputs.size()),
                                                               attribution.seed);
   const nlohmann::json result =
-      attribute(model, inputs, file, options.explained_sites(*model, inputs), attribution);
+      attribute(model, inputs, mask_of(file, options.mask), options.explained_sites(*model, inputs),
+                options, attribution);
   if (options.json) {
     fmt::print("{}\n", result.dump(2));
     return 0;

@@ -50,16 +50,29 @@ Layouts layouts_of(const Program& model, const Recording& recording,
 /// site's tensor in a file.
 Fill fill_of(const std::string& baseline, uint64_t seed, const Layouts& layouts);
 
-/// The batch at a recorded site. A file's "mask" (B, P) bool counts where it is as large.
-Batch batch_at(const Program& model, const Recording& recording, const Safetensors& file,
+/// The batch at a recorded site. The mask, (B, P) bool, counts where it has the shape of the site's
+/// positions; all positions do elsewhere, or where it is undefined.
+Batch batch_at(const Program& model, const Recording& recording, const at::Tensor& mask,
                const std::string& site, const Positions& positions);
 
-/// Explains the model's output on `file`'s inputs at each of the sites, writes one tensor per site
-/// to options.out and returns a summary. A file's "mask" (B, P) bool says which positions count, at
-/// sites with as many. Methods that need training data learn from the same inputs.
+/// The sites whose positions the mask does not have: all of theirs count. They are named on stderr.
+/// ArgumentError, with all shapes, where that is all of them.
+std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Recording& recording,
+                                            const std::vector<std::string>& sites,
+                                            const Layouts& layouts);
+
+/// What scores were made from and how, to be stored with them: the model's fingerprint and file,
+/// sites, method, target, baseline, mask, seed, and the library's version.
+nlohmann::json provenance(const Program& model, const std::vector<std::string>& sites,
+                          const ModelOptions& files, const AttributeOptions& options);
+
+/// Explains the model's output on the inputs at each of the sites, writes one tensor per site to
+/// options.out, with the provenance as metadata, and returns a summary. The mask says which
+/// positions count, at sites that have as many. Methods that need training data learn from the same
+/// inputs.
 nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                         const Safetensors& file, std::vector<std::string> sites,
-                         const AttributeOptions& options);
+                         const at::Tensor& mask, std::vector<std::string> sites,
+                         const ModelOptions& files, const AttributeOptions& options);
 
 /// Reads the files, explains and prints the summary.
 int run_attribute(const ModelOptions& model, const AttributeOptions& options);

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/progress.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
 #include "diffmask/program/exported.hpp"
@@ -51,7 +52,7 @@ json number_or_text(double value) {
 // What the model itself gives: known from the file, or by Module::forward.
 at::Tensor expected_output(const ModelOptions& options, const Safetensors& file,
                            const Inputs& inputs) {
-  if (file.tensors.contains("output")) return file.at("output");
+  if (file.has("output")) return file.at("output");
   require(!is_exported(options.model), "--inputs",
           "a file with the expected 'output', where the model is an exported program",
           "one without");
@@ -93,14 +94,16 @@ int check(const ModelOptions& options) {
   // What is drawn is no reason to fail: the expected output was drawn, too.
   if (!(output_difference <= allowed) && model->chance().empty()) failed.push_back("the output");
   json sites = json::array();
-  if (!options.json) {
-    fmt::print("output: largest difference {:g}\n", output_difference);
-    if (!model->chance().empty()) {
-      fmt::print("passes differ by chance: by {:g} with another seed ({})\n", by_chance,
-                 fmt::join(model->chance(), "; "));
-    }
+  std::string text = fmt::format("output: largest difference {:g}\n", output_difference);
+  if (!model->chance().empty()) {
+    text += fmt::format("passes differ by chance: by {:g} with another seed ({})\n", by_chance,
+                        fmt::join(model->chance(), "; "));
   }
-  for (const std::string& name : options.sites_of(*model)) {
+  const std::vector<std::string> names = options.sites_of(*model);
+  const ProgressLine progress;
+  size_t done = 0;
+  for (const std::string& name : names) {
+    progress.show(done++, names.size(), name);
     Recording recording;
     const double record_seconds = seconds_of([&] { recording = model->record(inputs, {name}); });
     if (!recording.has(name)) continue;  // its value is None on these inputs
@@ -113,19 +116,16 @@ int check(const ModelOptions& options) {
                      {"resume_difference", number_or_text(difference)},
                      {"record_seconds", record_seconds},
                      {"resume_seconds", resume_seconds}});
-    if (!options.json) {
-      fmt::print("{:<48} difference {:g}, recorded in {:.4f} s, resumed in {:.4f} s\n", name,
-                 difference, record_seconds, resume_seconds);
-    }
+    text += fmt::format("{:<48} difference {:g}, recorded in {:.4f} s, resumed in {:.4f} s\n", name,
+                        difference, record_seconds, resume_seconds);
   }
-  if (options.json) {
-    json result{{"output_difference", number_or_text(output_difference)}, {"sites", sites}};
-    if (!model->chance().empty()) {
-      result["chance_difference"] = number_or_text(by_chance);
-      result["chance"] = model->chance();
-    }
-    fmt::print("{}\n", result.dump(2));
+  json result{{"output_difference", number_or_text(output_difference)}, {"sites", sites}};
+  if (!model->chance().empty()) {
+    result["chance_difference"] = number_or_text(by_chance);
+    result["chance"] = model->chance();
   }
+  progress.show("");
+  fmt::print("{}", options.json ? result.dump(2) + "\n" : text);
   if (failed.empty()) return 0;
   fmt::print(stderr, "diffmask: differs by more than {:g}, or is not finite: {}\n", allowed,
              fmt::join(failed, ", "));

@@ -12,21 +12,19 @@
 #include <utility>
 #include <vector>
 
+#include "cli/progress.hpp"
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/format/safetensors.hpp"
 #include "diffmask/mask/arranged.hpp"
 #include "diffmask/report/comparison_report.hpp"
 
 namespace diffmask::cli {
 void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options) {
   model.add_to(command);
-  command
-      .add_option("--inputs", model.inputs,
-                  "Safetensors file with input0, input1, ..., and maybe mask (B, P) bool")
-      ->required()
-      ->check(CLI::ExistingFile);
+  model.add_inputs_and_mask(command);
   command
       .add_option("--methods", options.methods,
                   "Names of methods, beside uniform and random; by default all that need no "
@@ -68,7 +66,7 @@ void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options
 }
 
 Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                   const Safetensors& file, const std::vector<std::string>& sites,
+                   const at::Tensor& mask, std::vector<std::string> sites,
                    const CompareOptions& options) {
   std::vector<ComparedMethod> explainers;
   for (const std::string& path : options.explainers) {
@@ -86,9 +84,13 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                           .example_steps = options.learning.example_steps};
   const Recording recording = model->record(moved(inputs, *model), sites);
   const Layouts layouts = layouts_of(*model, recording, sites, options.outputs);
+  std::erase_if(sites, [&](const std::string& site) { return !layouts.contains(site); });
+  sites_without_mask(mask, recording, sites, layouts);
+  const ProgressLine progress;
   Comparison all;
+  size_t done = 0;
   for (const std::string& site : sites) {
-    if (!layouts.contains(site)) continue;
+    progress.show(done++, sites.size(), site);
     const Positions& positions = layouts.at(site);
     const Explained what =
         compared(arranged_output(recording.output(), positions.unbatched()), options.outputs);
@@ -113,7 +115,7 @@ Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& in
                                      .seed = options.seed,
                                      .batch_size = options.batch_size};
     const auto rows =
-        std::make_shared<BatchRows>(batch_at(*model, recording, file, site, positions));
+        std::make_shared<BatchRows>(batch_at(*model, recording, mask, site, positions));
     std::vector<ComparedMethod> methods =
         compared_methods(options.methods.empty() ? options.methods : with_controls(options.methods),
                          common, settings, rows);
@@ -140,8 +142,8 @@ int run_compare(const ModelOptions& options, const CompareOptions& comparison) {
   const Inputs inputs = inputs_of(file);
   const auto model =
       comparison.outputs.chosen(options).load(static_cast<int64_t>(inputs.size()), comparison.seed);
-  const Comparison result =
-      compare(model, inputs, file, options.explained_sites(*model, inputs), comparison);
+  const Comparison result = compare(model, inputs, mask_of(file, options.mask),
+                                    options.explained_sites(*model, inputs), comparison);
   write_comparison(result, options.model, comparison);
   fmt::print("{}", options.json ? json_comparison(result) : markdown_comparison(result));
   return 0;

@@ -2,6 +2,8 @@
 /// \file
 /// diffmask compare: the methods by all metrics on a model in a file; private.
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,7 +12,6 @@
 
 #include "cli/attribute.hpp"
 #include "cli/model_file.hpp"
-#include "diffmask/format/safetensors.hpp"
 #include "diffmask/metrics/comparison.hpp"
 #include "diffmask/program/program.hpp"
 
@@ -35,7 +36,7 @@ void add_compare(CLI::App& command, ModelOptions& model, CompareOptions& options
 /// Uniform and random scores are always among the methods. Methods that need training data learn
 /// from the same inputs.
 Comparison compare(const std::shared_ptr<const Program>& model, const Inputs& inputs,
-                   const Safetensors& file, const std::vector<std::string>& sites,
+                   const at::Tensor& mask, std::vector<std::string> sites,
                    const CompareOptions& options);
 
 /// Writes a comparison in the forms whose file names are not empty.

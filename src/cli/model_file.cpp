@@ -13,9 +13,11 @@
 #include <map>
 #include <regex>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
 #include "diffmask/program/exported.hpp"
 
 namespace diffmask::cli {
@@ -61,10 +63,28 @@ void ModelOptions::add_to(CLI::App& command) {
       .add_option("--device", device,
                   "Where the model runs: cpu, cuda, cuda:1, ... Inputs and constants follow it")
       ->capture_default_str();
-  command.add_option("--threads", threads, "Number of threads")
+  command
+      .add_option("--threads", threads,
+                  "Number of threads; by default 2, or 1 where the program may use one core only")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
 }
+
+void ModelOptions::add_inputs_and_mask(CLI::App& command) {
+  command
+      .add_option(
+          "--inputs", inputs,
+          "Safetensors file with input0, input1, ..., and maybe mask: which positions count")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command.add_option(
+      "--mask", mask,
+      "Tensor of the inputs' file that says which positions count, (B, P) of 0 and 1, "
+      "such as input1 where that is an attention mask; by default 'mask', if the file "
+      "has it");
+}
+
+int64_t default_threads() { return std::thread::hardware_concurrency() == 1 ? 1 : 2; }
 
 std::shared_ptr<const Program> ModelOptions::load(int64_t given, uint64_t seed) const {
   ProgramOptions options;
@@ -76,7 +96,14 @@ std::shared_ptr<const Program> ModelOptions::load(int64_t given, uint64_t seed) 
   options.seed = seed;
   options.method = function;
   options.given = given;
-  return load_program(model, options);
+  try {
+    return load_program(model, options);
+  } catch (const ArgumentError& error) {  // what the file holds is no argument
+    for (const char* ours : {"output", "method", "device"}) {
+      if (error.argument() == ours) throw;
+    }
+    throw FileError(model, error.what());
+  }
 }
 
 std::vector<std::string> ModelOptions::sites_of(const Program& program) const {
@@ -136,11 +163,23 @@ std::string dtype_name(at::ScalarType dtype) {
 
 Inputs inputs_of(const Safetensors& file) {
   Inputs inputs;
-  while (file.tensors.contains(fmt::format("input{}", inputs.size()))) {
+  while (file.has(fmt::format("input{}", inputs.size()))) {
     inputs.push_back(file.at(fmt::format("input{}", inputs.size())));
   }
   require(!inputs.empty(), "--inputs", "a file with a tensor 'input0'", "one without");
   return inputs;
+}
+
+at::Tensor mask_of(const Safetensors& file, const std::string& name) {
+  if (name.empty() && !file.has("mask")) return {};
+  const std::string chosen = name.empty() ? "mask" : name;
+  const at::Tensor& mask = file.at(chosen);
+  const at::Tensor kept = mask.ne(0);
+  require(mask.eq(kept).all().item<bool>(), fmt::format("the mask '{}'", chosen), "of 0 and 1",
+          "other values");
+  require(kept.dim() >= 2, fmt::format("the mask '{}'", chosen), "of shape (B, P)",
+          shape_string(kept.sizes()));
+  return kept.flatten(1);  // an image's mask (B, height, width) as positions
 }
 
 Inputs inputs_of_spec(const std::string& spec) {

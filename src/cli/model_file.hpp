@@ -21,13 +21,19 @@ class App;
 
 namespace diffmask::cli {
 
-struct ModelOptions {
-  std::string model, inputs, pattern = "**", output, device = "cpu", function = "forward";
-  bool json = false, module_inputs = false, allow_chance = false;
-  int64_t threads = 2;
+/// 2, or 1 where the program may use one core only.
+int64_t default_threads();
 
-  /// Adds the options that every subcommand has: all but --inputs.
+struct ModelOptions {
+  std::string model, inputs, mask, pattern = "**", output, device = "cpu", function = "forward";
+  bool json = false, module_inputs = false, allow_chance = false;
+  int64_t threads = default_threads();
+
+  /// Adds the options that every subcommand has: all but --inputs and --mask.
   void add_to(CLI::App& command);
+
+  /// Adds --inputs, a file, and --mask.
+  void add_inputs_and_mask(CLI::App& command);
 
   /// `given`: the number of input tensors, -1 where it is not known.
   std::shared_ptr<const Program> load(int64_t given = -1, uint64_t seed = 0) const;
@@ -45,6 +51,11 @@ std::string dtype_name(at::ScalarType dtype);
 
 /// The tensors input0, input1, ... of a file.
 Inputs inputs_of(const Safetensors& file);
+
+/// The tensor of a file that says which positions count, as bool (B, P): the one called `name`, which
+/// may be one of the inputs; if `name` is empty, the one called mask, undefined where there is none.
+/// FileError where there is no tensor of this name, ArgumentError for values other than 0 and 1.
+at::Tensor mask_of(const Safetensors& file, const std::string& name);
 
 /// Those of a file, or zeros of shapes such as "int64[2,7];float32[2,7]".
 Inputs inputs_of_spec(const std::string& spec);

@@ -26,9 +26,8 @@ int list_sites(const ModelOptions& options) {
   std::optional<Recording> recording;
   if (inputs) recording = model->record(moved(*inputs, *model));
   json table = json::array();
-  if (!options.json) {
-    fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");
-  }
+  std::string text =
+      fmt::format("{:>5}  {:<48} {:<24} {:<20} {}\n", "step", "site", "module", "shape", "dtype");
   for (const std::string& name : model->select(options.pattern)) {
     const Site& site = model->site(name);
     json row{{"name", site.name}, {"type", site.type}, {"shape", nullptr}, {"dtype", nullptr}};
@@ -36,14 +35,12 @@ int list_sites(const ModelOptions& options) {
       row["shape"] = recording->state(name).sizes().vec();
       row["dtype"] = dtype_name(recording->state(name).scalar_type());
     }
-    if (!options.json) {
-      fmt::print("{:>5}  {:<48} {:<24} {:<20} {}\n", site.step, site.name, site.type,
-                 row["shape"].is_null() ? "" : row["shape"].dump(),
-                 row["dtype"].is_null() ? "" : row["dtype"].get<std::string>());
-    }
+    text += fmt::format("{:>5}  {:<48} {:<24} {:<20} {}\n", site.step, site.name, site.type,
+                        row["shape"].is_null() ? "" : row["shape"].dump(),
+                        row["dtype"].is_null() ? "" : row["dtype"].get<std::string>());
     table.push_back(std::move(row));
   }
-  if (options.json) fmt::print("{}\n", table.dump(2));
+  fmt::print("{}", options.json ? table.dump(2) + "\n" : text);
   return 0;
 }
 

@@ -21,6 +21,7 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
+#include "format/file_kind.hpp"
 
 namespace diffmask {
 namespace {
@@ -101,14 +102,14 @@ std::string shown(const json& value) {
 }
 
 struct Entry {
-  std::string name;
-  at::ScalarType dtype;
+  std::string name, dtype_name;
+  at::ScalarType dtype;  // Undefined: one that is not read
   std::vector<int64_t> shape;
   uint64_t begin, end;
 };
 
-// A tensor's place in the data, checked: a known dtype, sizes >= 0 whose product does not overflow,
-// and a range of exactly that many bytes.
+// A tensor's place in the data, checked: sizes >= 0 whose product does not overflow and, for a dtype
+// that is read, a range of exactly that many bytes.
 Entry parse_entry(const std::string& path, const std::string& name, const json& value) {
   const auto fail = [&](const std::string& problem) -> FileError {
     return {path, fmt::format("tensor '{}': {}", name, problem)};
@@ -119,9 +120,6 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
   }
   if (!value["dtype"].is_string()) throw fail("dtype has to be a string");
   const auto dtype = dtypes().find(value["dtype"].get<std::string>());
-  if (dtype == dtypes().end()) {
-    throw fail(fmt::format("dtype {} is not supported", value["dtype"].dump()));
-  }
   const json& shape = value["shape"];
   const json& offsets = value["data_offsets"];
   const auto is_size = [](const json& j) { return j.is_number_unsigned(); };
@@ -132,8 +130,10 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
       !std::all_of(offsets.begin(), offsets.end(), is_size)) {
     throw fail(fmt::format("data_offsets has to be [begin, end], but got {}", shown(offsets)));
   }
-  Entry entry{name, dtype->second, {}, offsets[0], offsets[1]};
-  uint64_t bytes = c10::elementSize(entry.dtype);
+  const bool is_read = dtype != dtypes().end();
+  Entry entry{name, value["dtype"], is_read ? dtype->second : at::ScalarType::Undefined,
+              {},   offsets[0],     offsets[1]};
+  uint64_t bytes = is_read ? c10::elementSize(entry.dtype) : 1;
   uint64_t extent =
       bytes;  // what strides are computed from, where an empty dimension counts as one
   for (const json& size : shape) {
@@ -144,7 +144,7 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
       throw fail(fmt::format("shape {} overflows", shape.dump()));
     }
   }
-  if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
+  if (entry.end < entry.begin || (is_read && entry.end - entry.begin != bytes)) {
     throw fail(fmt::format("data_offsets [{}, {}] do not hold the {} bytes of its shape",
                            entry.begin, entry.end, bytes));
   }
@@ -172,22 +172,38 @@ at::Tensor view_of(const std::shared_ptr<const Mapping>& file, uint64_t offset,
 const at::Tensor& Safetensors::at(const std::string& name) const {
   const auto found = tensors.find(name);
   if (found != tensors.end()) return found->second;
+  const auto other = unread.find(name);
+  if (other != unread.end()) {
+    throw FileError(path, fmt::format("tensor '{}': dtype {} is not supported", name,
+                                      json(other->second).dump()));
+  }
   std::vector<std::string> names;
   for (const auto& [known, tensor] : tensors) names.push_back(known);
   throw FileError(path, fmt::format("has no tensor {}", with_nearest(name, names)));
 }
 
+namespace {
+
+// Says what the file is, where that is known.
+FileError not_safetensors(const std::string& path, const std::string& problem) {
+  const std::string kind = known_kind(path);
+  if (kind.empty()) return {path, "is truncated or no safetensors file: " + problem};
+  return {path, fmt::format("is no safetensors file: it {} ({})", kind, problem)};
+}
+
+}  // namespace
+
 Safetensors load_safetensors(const std::string& path) {
   const auto file = std::make_shared<const Mapping>(path);
   uint64_t header_size = 0;
   if (file->size() < sizeof header_size) {
-    throw FileError(path, fmt::format("is no safetensors file: it has {} bytes", file->size()));
+    throw not_safetensors(path, fmt::format("it has {} bytes", file->size()));
   }
   std::memcpy(&header_size, file->begin(), sizeof header_size);
   if (header_size > kLargestHeader || header_size > file->size() - sizeof header_size) {
-    throw FileError(path, fmt::format("is truncated or no safetensors file: its header of {} bytes "
-                                      "does not fit the file's {} bytes",
-                                      header_size, file->size()));
+    throw not_safetensors(
+        path, fmt::format("its header of {} bytes does not fit the file's {} bytes", header_size,
+                          file->size()));
   }
   const json header = parse_header(path, {file->begin() + sizeof header_size, header_size});
 
@@ -226,7 +242,11 @@ Safetensors load_safetensors(const std::string& path) {
                                       expected, data_size));
   }
   for (const Entry& entry : entries) {
-    result.tensors.emplace(entry.name, view_of(file, data_begin, entry));
+    if (entry.dtype == at::ScalarType::Undefined) {
+      result.unread.emplace(entry.name, entry.dtype_name);
+    } else {
+      result.tensors.emplace(entry.name, view_of(file, data_begin, entry));
+    }
   }
   return result;
 }

@@ -13,6 +13,7 @@
 #include "diffmask/core/shape.hpp"
 #include "diffmask/format/archive.hpp"
 #include "diffmask/program/exported.hpp"
+#include "format/file_kind.hpp"
 
 namespace diffmask {
 namespace {
@@ -174,11 +175,13 @@ void check_members(const json& object, std::initializer_list<const char*> known)
 }
 
 bool is_exported(const std::string& path) {
+  check_may_be_program(path);
   const ZipArchive archive(path);
   return !program_entry(archive).empty() || archive.has("serialized_exported_program.json");
 }
 
 ExportedFile read_exported(const std::string& path, c10::Device device) {
+  check_may_be_program(path);
   const ZipArchive archive(path);
   ExportedFile file;
   file.entry = program_entry(archive);

@@ -13,6 +13,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/libtorch.hpp"
 #include "diffmask/format/archive.hpp"
+#include "format/file_kind.hpp"
 #include "program/script_graph.hpp"
 
 namespace diffmask {
@@ -84,6 +85,7 @@ std::set<std::string> missing_operators(const ZipArchive& archive, const std::st
 }  // namespace
 
 std::shared_ptr<Program> load_script(const std::string& path, const ProgramOptions& options) {
+  check_may_be_program(path);
   const ZipArchive archive(path);
   jit::Module module;
   try {

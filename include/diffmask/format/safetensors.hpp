@@ -22,8 +22,19 @@ struct Safetensors {
   std::map<std::string, at::Tensor> tensors;    ///< on the CPU
   std::map<std::string, std::string> metadata;  ///< the header's "__metadata__"
 
-  /// The tensor of this name; FileError with the nearest names when it is not there.
+  /// Tensors of dtypes that are not read (F8_E4M3, U32, C64, ...), which spoil nothing as long as
+  /// nobody asks for them: each name's dtype.
+  std::map<std::string, std::string> unread = {};
+
+  /// The tensor of this name; FileError with the nearest names when it is not there, or with its
+  /// dtype when that is not read.
   const at::Tensor& at(const std::string& name) const;
+
+  /// Whether the file has a tensor of this name, of any dtype.
+  bool has(const std::string& name) const {
+    return tensors.contains(name) || unread.contains(name);
+  }
+
   std::string path;  ///< where it was read, for messages
 };
 
@@ -31,7 +42,7 @@ struct Safetensors {
 /// until the last tensor is gone. Until then it must not be changed in place (a file that is cut
 /// short ends the program); to replace it by a rename, as save_safetensors does, is safe. Tensors
 /// may be written to: the file never sees that. Reads F64, F32, F16, BF16, I64, I32, I16, I8, U8
-/// and BOOL. Throws FileError on anything amiss.
+/// and BOOL; tensors of other dtypes are left unread. Throws FileError on anything amiss.
 Safetensors load_safetensors(const std::string& path);
 
 /// Writes under a temporary name, then renames. Tensors may lie on any device; they are stored

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -135,8 +137,8 @@ std::string full_name(const Safetensors& file, const std::string& name, Family f
   }
   const std::string prefix = prefix_of(family);
   for (const std::string& candidate : candidates) {
-    if (file.tensors.contains(prefix + candidate)) return prefix + candidate;
-    if (file.tensors.contains(candidate)) return candidate;
+    if (file.has(prefix + candidate)) return prefix + candidate;
+    if (file.has(candidate)) return candidate;
   }
   const auto first = file.tensors.lower_bound(prefix);
   const bool prefixed = first != file.tensors.end() && first->first.starts_with(prefix);
@@ -187,6 +189,34 @@ void check_no_more_layers(const Safetensors& file, const BertConfig& config) {
   }
 }
 
+// The weights of a folder: one file, or the shards that its index names.
+Safetensors weights_of(const std::string& folder) {
+  const std::string single = folder + "/model.safetensors", index = single + ".index.json";
+  if (std::filesystem::exists(single) || !std::filesystem::exists(index)) {
+    return load_safetensors(single);
+  }
+  const json parsed = json::parse(read_file(index), nullptr, false);
+  const auto map = parsed.is_object() ? parsed.find("weight_map") : parsed.end();
+  if (map == parsed.end() || !map->is_object()) throw FileError(index, "has no object weight_map");
+  Safetensors all;
+  all.path = index;
+  std::map<std::string, Safetensors> shards;
+  for (const auto& [name, file] : map->items()) {
+    if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
+      throw FileError(index, fmt::format("the file of '{}' has to be a name in the folder", name));
+    }
+    const auto shard = file.get<std::string>();
+    if (!shards.contains(shard)) shards.emplace(shard, load_safetensors(folder + "/" + shard));
+    const Safetensors& from = shards.at(shard);
+    if (from.unread.contains(name)) {
+      all.unread.emplace(name, from.unread.at(name));
+    } else {
+      all.tensors.emplace(name, from.at(name));
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 BertConfig BertConfig::read(const std::string& folder) {
@@ -231,10 +261,10 @@ void Bert::fill(const Safetensors& file) {
     const std::string module = item.key().substr(0, item.key().find('.'));
     const bool replaceable = module == "classifier" || module == "qa_outputs" || module == "pooler";
     if (generator_.defined() && replaceable) {
-      const bool other_classes = module == "classifier" && file.tensors.contains(name) &&
+      const bool other_classes = module == "classifier" && file.has(name) &&
                                  file.at(name).dim() > 0 &&
                                  file.at(name).size(0) != parameter.size(0);
-      if (other_classes || !file.tensors.contains(name)) {
+      if (other_classes || !file.has(name)) {
         if (parameter.dim() == 2) draw(module);
         continue;
       }
@@ -249,7 +279,7 @@ std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head) {
 
 std::shared_ptr<Bert> load_bert(const std::string& folder, BertHead head, at::Generator generator) {
   const BertConfig config = BertConfig::read(folder);
-  const Safetensors file = load_safetensors(folder + "/model.safetensors");
+  const Safetensors file = weights_of(folder);
   check_sizes(file, config);
   check_no_more_layers(file, config);
   const std::shared_ptr<Bert> net(new Bert(config, head));

@@ -41,6 +41,10 @@ void load_weights(torch::nn::Module& module, const std::string& path) {
       throw FileError(path, fmt::format("tensor '{}' is not one of the module's", name));
     }
   }
+  for (const auto& [name, dtype] : file.unread) {
+    throw FileError(path,
+                    fmt::format("tensor '{}' is of dtype {}, which is not read", name, dtype));
+  }
   at::NoGradGuard no_grad;
   for (auto [name, tensor] : expected) tensor.copy_(file.at(name));
 }

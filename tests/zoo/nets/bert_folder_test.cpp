@@ -41,6 +41,40 @@ TEST_F(BertFolderTest, ReadsOtherNamesAndHalfPrecision) {
   }
 }
 
+// The weights in two files, and an index of them.
+TEST_F(BertFolderTest, ReadsShards) {
+  const Inputs inputs = small_inputs();
+  const at::Tensor expected = output_of(*load(), inputs);
+  const std::vector<std::string> names = {"model-00001-of-00002.safetensors",
+                                          "model-00002-of-00002.safetensors"};
+  std::vector<Tensors> shards(2);
+  json map = json::object();
+  for (const auto& [name, tensor] : small_tensors()) {
+    const size_t which = map.size() % 2;
+    shards[which][name] = tensor;
+    map[name] = names[which];
+  }
+  for (size_t i = 0; i < 2; ++i) save_safetensors(folder_ / names[i], shards[i]);
+  std::filesystem::remove(folder_ / "model.safetensors");
+  const std::string index = folder_ / "model.safetensors.index.json";
+  write_file(index, json{{"metadata", json::object()}, {"weight_map", map}}.dump());
+  EXPECT_TRUE(output_of(*load(), inputs).equal(expected));
+  const std::string first = map.begin().key();
+  const auto written = [&](const json& changed) {
+    return [&, changed] {
+      write_file(index, changed.dump());
+      load();
+    };
+  };
+  json outside = map, swapped = map;
+  outside[first] = "../" + names[0];
+  swapped[first] = names[1];
+  expect_refused<FileError>(
+      {{"no map", written(json::object()), "has no object weight_map"},
+       {"outside", written(json{{"weight_map", outside}}), "has to be a name in the folder"},
+       {"another shard", written(json{{"weight_map", swapped}}), "has no tensor '" + first}});
+}
+
 TEST_F(BertFolderTest, RefusesBrokenFolders) {
   const std::string query = "bert.encoder.layer.1.attention.self.query.weight";
   using J = json;

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Encoders of the BERT family, read from a Hugging Face folder (config.json, model.safetensors):
+/// Encoders of the BERT family, read from a Hugging Face folder (config.json; model.safetensors or the
+/// shards of model.safetensors.index.json):
 /// BERT (Devlin et al. 2019; MiniLM is one), RoBERTa (Liu et al. 2019), DistilBERT (Sanh et al.
 /// 2019).
 ///
