@@ -205,7 +205,9 @@ namespace {
 std::string text_of(const c10::IValue& value) {
   std::ostringstream text;
   if (value.isTensor()) {
-    text << "tensor " << value.toTensor().unsafeGetTensorImpl();
+    const at::Tensor tensor = value.toTensor();
+    text << "tensor ";
+    if (tensor.defined()) text << tensor.data_ptr() << tensor.sizes() << tensor.strides();
   } else if (value.isObject()) {
     text << "object " << value.toObject().get();
   } else {

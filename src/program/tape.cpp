@@ -138,8 +138,13 @@ Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Sl
     : output_(graph.output), explained_(explained), values_(graph.constants) {
   graph.check(inputs);
   for (c10::IValue& constant : values_) constant = in_float(constant);
+  const std::unordered_set<Slot> starts(roots.begin(), roots.end());
   for (size_t i = 0; i < inputs.size(); ++i) {
-    values_[static_cast<size_t>(graph.inputs[i])] = in_float(inputs[i].detach());
+    const c10::IValue input = in_float(inputs[i].detach());
+    const at::Tensor tensor = input.toTensor();
+    const bool is_root =
+        starts.contains(graph.inputs[i]) && at::isFloatingType(tensor.scalar_type());
+    values_[static_cast<size_t>(graph.inputs[i])] = is_root ? leaf_of(tensor) : tensor;
   }
   std::vector<bool> needed(values_.size(), false), runs(graph.steps.size(), false);
   needed[static_cast<size_t>(graph.output)] = true;
@@ -152,7 +157,6 @@ Tape::Tape(const ProgramGraph& graph, const Inputs& inputs, const std::vector<Sl
     for (const Slot slot : step.inputs) needed[static_cast<size_t>(slot)] = true;
   }
   const at::AutoGradMode with_gradients(true);
-  const std::unordered_set<Slot> starts(roots.begin(), roots.end());
   for (size_t i = 0; i < graph.steps.size(); ++i) {
     if (!runs[i]) continue;
     const Step& step = graph.steps[i];

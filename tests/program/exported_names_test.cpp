@@ -29,6 +29,8 @@ TEST(ExportedNamesTest, NamesMayHoldSeparatorsAndOtherScripts) {
         A::node("torch.ops.aten.linear.default",
                 {A::input("input", A::tensor("x")), A::input("weight", A::tensor("p_w"))},
                 {A::tensor("linear")}, name);
+    archive.nodes()[0]["metadata"]["nn_module_stack"] =
+        "L__self__,,Net;L__self__" + name + "," + name + ",torch.nn.modules.linear.Linear";
     const auto model = load(archive);
     EXPECT_EQ(model->site_names(), (std::vector<std::string>{name, "act"}));
     EXPECT_EQ(model->select(name), std::vector<std::string>{name});

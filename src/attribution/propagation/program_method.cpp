@@ -27,6 +27,15 @@ std::vector<Slot> slots_of(const Program& program, const std::vector<std::string
   return slots;
 }
 
+// What is asked for, and all hidden states that depend on the inputs.
+std::vector<Slot> roots_of(const Program& program, const std::vector<std::string>& asked) {
+  std::vector<std::string> roots = asked;
+  for (const Site& site : program.sites()) {
+    if (!site.is_input && !site.is_fixed) roots.push_back(site.name);
+  }
+  return slots_of(program, roots);
+}
+
 }  // namespace
 
 ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& options,
@@ -36,7 +45,7 @@ ProgramPass::ProgramPass(const FrozenModel& model, const AttributionOptions& opt
       program_(model.program(batch.inputs)),
       slots_(slots_of(*program_, options.sites)),
       tape_(program_->graph(), batch.inputs,
-            all_sites_are_roots ? slots_of(*program_, program_->site_names()) : slots_, explained) {
+            all_sites_are_roots ? roots_of(*program_, options.sites) : slots_, explained) {
   for (size_t depth = 0; depth < slots_.size(); ++depth) {
     require(tape_.value(slots_[depth]).isTensor(),
             fmt::format("state at '{}'", options_.sites[depth]), "a tensor",
