@@ -1,5 +1,5 @@
 // The library on the device that DIFFMASK_DEVICE names beside the library on the processor: the same
-// numbers, within 1e-4. Without the variable both are the processor.
+// numbers, within 1e-4 (LRP: 1e-3). Without the variable both are the processor.
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -17,6 +17,7 @@ namespace diffmask {
 namespace {
 
 constexpr double kTolerance = 1e-4;
+constexpr double kLrpTolerance = 1e-3;  // it divides by sums that may nearly cancel
 
 class DeviceTest : public testing::Test {
  protected:
@@ -34,7 +35,7 @@ class DeviceTest : public testing::Test {
       return result.scores.cpu();
     };
     const at::Tensor a = scores(here), b = scores(there);
-    EXPECT_LE(relative_difference(b, a), kTolerance);
+    EXPECT_LE(relative_difference(b, a), name == "lrp" ? kLrpTolerance : kTolerance);
   }
 
   static double relative_difference(const at::Tensor& a, const at::Tensor& b) {

@@ -4,7 +4,8 @@
 
 Traces and exports a small recurrent net and a small transformer on each device, so that archives
 hold constants of the one and run on the other; checks each on both; and compares scores of
-attribution methods. Prints what it compared; exits with the number of differences above 1e-4.
+attribution methods. Prints what it compared; exits with the number of differences above 1e-4
+(LRP: 1e-3).
 """
 
 import json
@@ -19,6 +20,7 @@ from torch import nn
 
 METHODS = ("integrated_gradients", "deeplift", "lrp")
 TOLERANCE = 1e-4
+LRP_TOLERANCE = 1e-3  # it divides by sums that may nearly cancel
 
 
 class Recurrent(nn.Module):
@@ -107,7 +109,8 @@ def main():
     def run(*arguments):
         done = subprocess.run([program, *arguments], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(" ".join(arguments[:2]) + ": " + done.stderr.strip())
+            raise RuntimeError(f"{arguments[0]} exited with {done.returncode}: {done.stderr.strip()}"
+                               f" {done.stdout.strip()[-500:]}")
         return done.stdout
 
     def checked(archive, inputs, where):
@@ -129,21 +132,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, archive, inputs, site in models(folder, device):
             for where in dict.fromkeys(("cpu", device)):
-                waiting.append((f"{name}, check on {where}",
+                waiting.append((f"{name}, check on {where}", TOLERANCE,
                                 pool.submit(checked, archive, inputs, where)))
             for method in METHODS:
-                waiting.append((f"{name}, {method}",
+                limit = LRP_TOLERANCE if method == "lrp" else TOLERANCE
+                waiting.append((f"{name}, {method}", limit,
                                 pool.submit(explained, archive, inputs, site, method)))
         failures = 0
-        for name, result in waiting:
+        for name, limit, result in waiting:
             try:
                 difference = result.result()
                 print(f"{name}: {difference:.1e}")
-                failures += not difference <= TOLERANCE
+                failures += not difference <= limit
             except Exception as error:
                 print(f"{name}: {error}")
                 failures += 1
-    print(f"{failures} of {len(waiting)} differ by more than {TOLERANCE}")
+    print(f"{failures} of {len(waiting)} differ by too much")
     sys.exit(failures)
 
 

@@ -12,6 +12,14 @@ if(NOT TARGET torch)
       list(APPEND libraries $ENV{DIFFMASK_TORCH}/lib/lib${name}.so)
     endif()
   endforeach()
+  # LibTorch's own C++ runtime, found before the static one that some compilers link: two of them in
+  # one program free each other's memory.
+  execute_process(COMMAND ldd $ENV{DIFFMASK_TORCH}/lib/libc10.so OUTPUT_VARIABLE needed)
+  foreach(name libstdc\\+\\+ libgcc_s)
+    if(needed MATCHES "=> (/[^ ]*/${name}\\.so[.0-9]*)")
+      list(APPEND libraries ${CMAKE_MATCH_1})
+    endif()
+  endforeach()
   list(JOIN libraries "," libraries)
   # No symbol of the CUDA libraries is used by name: loading them is what counts. What they need
   # themselves is found when a program starts.
