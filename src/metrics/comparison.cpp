@@ -75,7 +75,9 @@ std::function<at::Tensor(const Batch& batch)> truth_rows(at::Tensor truth) {
     const int64_t positions = batch.mask.size(1);
     require(truth.size(1) >= positions, "truth", fmt::format("of {} positions or more", positions),
             truth.size(1));
-    return truth.index_select(0, batch.examples.to(truth.device())).narrow(1, 0, positions);
+    return truth.index_select(0, batch.examples.to(truth.device()))
+        .narrow(1, 0, positions)
+        .to(batch.mask.device());
   };
 }
 
