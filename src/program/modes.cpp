@@ -230,11 +230,11 @@ std::vector<std::pair<std::string, const Step*>> texts_of(const ProgramGraph& gr
     if (!needed[i]) continue;
     const Step& step = graph.steps[i];
     std::string text = step.name + " " + step.operation;
-    for (const Slot slot : step.inputs) text += " " + name_of(slot);
+    for (const Slot slot : step.inputs) text += fmt::format(" {}", name_of(slot));
     for (const Slot slot : step.outputs) names[slot] = fmt::format("v{}", names.size());
     texts.emplace_back(std::move(text), &step);
   }
-  texts.emplace_back("output " + name_of(graph.output), nullptr);
+  texts.emplace_back(fmt::format("output {}", name_of(graph.output)), nullptr);
   return texts;
 }
 

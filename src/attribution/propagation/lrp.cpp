@@ -52,7 +52,7 @@ void validate(const LrpEntry& entry) {
   require(rule.low.le(rule.high).all().item<bool>(), "low", "<= high", "more");
 }
 
-using Table = RuleTable<LrpEntry>;
+using LrpTable = RuleTable<LrpEntry>;
 
 bool needs_weights(const LrpEntry* entry) {
   return !entry ||
@@ -61,7 +61,7 @@ bool needs_weights(const LrpEntry* entry) {
 }
 
 std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at::Tensor>& given,
-                                const Table& table, const LrpOptions& options,
+                                const LrpTable& table, const LrpOptions& options,
                                 const Makers& makers) {
   const LrpEntry* entry = table(operation);
   if (!entry && operation.varying.size() == 1) {
@@ -88,7 +88,7 @@ std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at
 // The shares of a walk that came to what is not finite: NaN that nobody reads counts as 0, and the
 // operator of any other is named.
 std::vector<Tape::Share> checked(const Operation& operation, const std::vector<at::Tensor>& given,
-                                 const Table& table, const LrpOptions& options,
+                                 const LrpTable& table, const LrpOptions& options,
                                  const Makers& makers) {
   std::vector<Tape::Share> result;
   if (has_nan(operation.varying) || has_nan(operation.outputs)) {
@@ -131,7 +131,7 @@ Attribution Lrp::explain(const Batch& batch) const {
   const at::Tensor output = pass.output();
   const at::Tensor slope = target_gradient(options_.target, output, output);
   const at::Tensor start = (output * slope).masked_fill(slope == 0, 0);  // also of -inf
-  const Table table(lrp_.rules);
+  const LrpTable table(lrp_.rules);
   const Tape& tape = pass.tape();
   const Makers makers = [&](const at::Tensor& tensor) { return tape.maker(tensor, {}); };
   const auto walk = [&](const auto& shares_of) {
