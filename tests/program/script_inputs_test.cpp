@@ -12,7 +12,7 @@
 #include "tests/bad_input.hpp"
 #include "tests/program/script_modules.hpp"
 
-namespace diffmask {
+namespace diffmask::script_inputs_test {
 namespace {
 
 at::Tensor example(uint64_t seed = 7) { return at::randn({3, 4}, make_generator(seed)); }
@@ -152,4 +152,4 @@ TEST(ScriptInputsTest, KnowsWhatNoInputChanges) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::script_inputs_test

@@ -8,7 +8,7 @@
 #include "tests/attribution/rule_models.hpp"
 #include "tests/bad_input.hpp"
 
-namespace diffmask {
+namespace diffmask::lrp_test {
 namespace {
 
 const AttributionOptions kOneNumber{.target = target::scalar};
@@ -296,4 +296,4 @@ TEST(LrpTest, ConservesRelevanceInBert) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::lrp_test

@@ -8,7 +8,7 @@
 #include "tests/attribution/rule_models.hpp"
 #include "tests/bad_input.hpp"
 
-namespace diffmask {
+namespace diffmask::operator_rule_test {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
@@ -200,4 +200,4 @@ TEST(OperatorRuleTest, RefusesWhatIsNoShare) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::operator_rule_test
