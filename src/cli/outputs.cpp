@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <regex>
 
 #include "diffmask/core/error.hpp"
@@ -105,7 +106,9 @@ Number Number::parse(const std::string& target) {
     const size_t colon = target.find(':');
     const std::string name = target.substr(0, colon);
     rest = colon == target.npos ? "" : target.substr(colon + 1);
-    require(!name.empty() && (colon == target.npos || std::regex_match(rest, numbers)), "--target",
+    const unsigned char begin = name.empty() ? '0' : static_cast<unsigned char>(name[0]);
+    const bool is_name = begin == '[' || begin == '_' || begin >= 128 || std::isalpha(begin) != 0;
+    require(is_name && (colon == target.npos || std::regex_match(rest, numbers)), "--target",
             "a class ('1'), a position and a class ('3,2'), or an output's name, alone or before "
             "these ('logits', 'logits:3,2')",
             fmt::format("'{}'", target));

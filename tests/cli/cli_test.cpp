@@ -163,7 +163,12 @@ TEST_F(CliTest, AttributesToSites) {
   // Methods that learn do so from these inputs.
   for (const char* method : {"infomask", "diffmask_hidden", "diffmask_per_sample"}) {
     SCOPED_TRACE(method);
-    ASSERT_EQ(run(common + method + " --training-steps 3 --example-steps 3"), 0) << err_;
+    EXPECT_EQ(run(common + method), 1);  // with a target, where they explain the whole output
+    ASSERT_EQ(run(fmt::format("attribute {} --inputs {} --out {} --json --method {} "
+                              "--training-steps 3 --example-steps 3",
+                              linear, three, out, method)),
+              0)
+        << err_;
     EXPECT_EQ(load_safetensors(out).at("inner").sizes(), (std::vector<int64_t>{2, 5}));
   }
   // The units of a vector are positions, too.

@@ -40,7 +40,8 @@ class OutputsTest : public ::testing::Test {
 
   int run(const std::string& method, const std::string& more = "") {
     const std::string command = fmt::format(
-        "'{}' attribute {}/net.pt --json --inputs {}/in.safetensors --out {}/out.safetensors "
+        "'{}' attribute {}/net.pt --sites inner --json --inputs {}/in.safetensors --out "
+        "{}/out.safetensors "
         "--method {} {} >{}/out 2>{}/err",
         std::getenv("DIFFMASK_PROGRAM"), folder_.path(), folder_.path(), folder_.path(), method,
         more, folder_.path(), folder_.path());
