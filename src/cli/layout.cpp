@@ -111,12 +111,16 @@ Positions layout_of(const Program& model, const Recording& recording, const std:
   const Positions usual = positions_for(candidates.front());
   if (!state.is_floating_point()) return usual;
   if (candidates.size() == 1 && !is_doubtful(state, batch, usual)) return usual;
+  constexpr double kRounding = 1e-4;
   std::vector<std::string> fitting;
-  bool changes = false;
+  bool changes = false, exactly = false;
   for (const std::string& candidate : candidates) {
     const double found = leak(model, recording, site, positions_for(candidate));
     changes = changes || found > 0;
-    if (found >= 0 && found <= kLargestLeak) fitting.push_back(candidate);
+    if (found < 0 || found > (exactly ? kRounding : kLargestLeak)) continue;
+    if (found <= kRounding && !exactly) fitting.clear();  // others came close by chance
+    exactly = exactly || found <= kRounding;
+    fitting.push_back(candidate);
   }
   if (fitting.size() == 1) return positions_for(fitting.front());
   if (fitting.empty() && !changes) return usual;  // the output does not depend on it

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <regex>
 
 #include "diffmask/core/error.hpp"
@@ -105,7 +106,9 @@ Number Number::parse(const std::string& target) {
     const size_t colon = target.find(':');
     const std::string name = target.substr(0, colon);
     rest = colon == target.npos ? "" : target.substr(colon + 1);
-    require(!name.empty() && (colon == target.npos || std::regex_match(rest, numbers)), "--target",
+    const unsigned char begin = name.empty() ? '0' : static_cast<unsigned char>(name[0]);
+    const bool is_name = begin == '[' || begin == '_' || begin >= 128 || std::isalpha(begin) != 0;
+    require(is_name && (colon == target.npos || std::regex_match(rest, numbers)), "--target",
             "a class ('1'), a position and a class ('3,2'), or an output's name, alone or before "
             "these ('logits', 'logits:3,2')",
             fmt::format("'{}'", target));
@@ -156,15 +159,29 @@ Explained compared(const at::Tensor& output, const OutputOptions& options) {
 std::vector<int64_t> axes_of(const Program& model, const Recording& recording, int64_t examples) {
   const Inputs& inputs = recording.inputs();
   const bool one = examples < 2 || recording.output().size(0) != examples;
-  // Of an input that has two axes as long as the batch, the first, the second or none is meant.
-  for (const int64_t of_two : {int64_t{0}, int64_t{1}, Batch::kShared}) {
-    Batch batch{inputs, at::ones({examples, 1}, recording.output().options().dtype(at::kBool))};
-    for (const at::Tensor& input : inputs) {
-      const bool first = input.dim() > 0 && input.size(0) == examples;
-      const bool second = input.dim() > 1 && input.size(1) == examples;
-      batch.axes.push_back(first && second ? of_two : first ? 0 : second ? 1 : Batch::kShared);
+  // An input with two axes as long as the batch may have its examples along the first, the second or
+  // neither: every combination is tried, the first axis of all of them first.
+  Batch batch{inputs, at::ones({examples, 1}, recording.output().options().dtype(at::kBool))};
+  std::vector<size_t> twice;
+  for (const at::Tensor& input : inputs) {
+    const bool first = input.dim() > 0 && input.size(0) == examples;
+    const bool second = input.dim() > 1 && input.size(1) == examples;
+    if (first && second) twice.push_back(batch.axes.size());
+    batch.axes.push_back(first ? 0 : second ? 1 : Batch::kShared);
+  }
+  if (one) return batch.axes;
+  constexpr size_t kMostTwice = 4;
+  twice.resize(std::min(twice.size(), kMostTwice));
+  int64_t combinations = 1;
+  for (size_t i = 0; i < twice.size(); ++i) combinations *= 3;
+  for (int64_t number = 0; number < combinations; ++number) {
+    int64_t rest = number;
+    for (const size_t input : twice) {
+      constexpr int64_t kAxes[] = {0, Batch::kShared, 1};
+      batch.axes[input] = kAxes[rest % 3];
+      rest /= 3;
     }
-    if (one || chooses_examples(model, recording, batch)) return batch.axes;
+    if (chooses_examples(model, recording, batch)) return batch.axes;
   }
   return std::vector<int64_t>(inputs.size(), Batch::kWhole);
 }

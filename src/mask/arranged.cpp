@@ -79,27 +79,27 @@ double leak(const FrozenModel& model, const Recording& recording, const std::str
   const at::NoGradGuard no_grad;
   const at::Tensor state = positions.arrange(recording.state(site));
   const at::Tensor before = arranged_output(recording.output(), positions.unbatched());
-  const int64_t size = state.size(0), half = size / 2;
+  const int64_t size = state.size(0);
   require(before.dim() > 0 && before.size(0) == size, "output",
           fmt::format("of {} examples, as the state at '{}'", size, site),
           shape_string(before.sizes()));
   if (size < 2) return 0;
+  constexpr int64_t kTried = 8;
   double largest = -1;
-  for (const auto& [begin, count] : {std::pair(int64_t{0}, half), std::pair(half, size - half)}) {
-    // In each half of the examples at once: another example's state, and smaller.
-    at::Tensor changed = state.clone();
-    changed.narrow(0, begin, count).copy_(state.roll(1, 0).narrow(0, begin, count) * 0.5);
+  for (int64_t example = 0; example < std::min(size, kTried); ++example) {
+    at::Tensor changed = state.clone();  // another example's state, and smaller
+    changed.select(0, example).copy_(state.select(0, (example + 1) % size) * 0.5);
     const at::Tensor after =
         arranged_output(model.resume(recording, site, positions.restore(changed).contiguous()),
                         positions.unbatched());
-    const at::Tensor change = (after.to(at::kDouble) - before.to(at::kDouble))
-                                  .masked_fill(after.eq(before), 0)
-                                  .abs()
-                                  .reshape({size, -1})
-                                  .amax(1);
-    const double own = change.narrow(0, begin, count).max().item<double>();
-    const double others = begin == 0 ? change.narrow(0, half, size - half).max().item<double>()
-                                     : change.narrow(0, 0, half).max().item<double>();
+    at::Tensor change = (after.to(at::kDouble) - before.to(at::kDouble))
+                            .masked_fill(after.eq(before), 0)
+                            .abs()
+                            .reshape({size, -1})
+                            .amax(1);
+    const double own = change[example].item<double>();
+    change[example] = 0;
+    const double others = change.max().item<double>();
     if (own == 0 && others == 0) continue;
     largest = std::max(largest, own == 0 ? 1.0 : others / own);
   }

@@ -163,7 +163,12 @@ TEST_F(CliTest, AttributesToSites) {
   // Methods that learn do so from these inputs.
   for (const char* method : {"infomask", "diffmask_hidden", "diffmask_per_sample"}) {
     SCOPED_TRACE(method);
-    ASSERT_EQ(run(common + method + " --training-steps 3 --example-steps 3"), 0) << err_;
+    EXPECT_NE(run(common + method), 0);  // with a target, where they explain the whole output
+    ASSERT_EQ(run(fmt::format("attribute {} --inputs {} --out {} --json --method {} "
+                              "--training-steps 3 --example-steps 3",
+                              linear, three, out, method)),
+              0)
+        << err_;
     EXPECT_EQ(load_safetensors(out).at("inner").sizes(), (std::vector<int64_t>{2, 5}));
   }
   // The units of a vector are positions, too.
@@ -256,7 +261,7 @@ TEST_F(CliTest, RefusesBadInput) {
            {"sites " + (folder_ / "none.pt"), "File does not exist"},
            {"sites " + (folder_ / "text.pt"), "is no zip archive"},
            {"check " + exported + " --inputs " + inputs_, "a file with the expected 'output'"},
-           {"sites " + model_ + " --sites innr", "nearest: inner[0]"},
+           {"sites " + model_ + " --sites innr", "(nearest: input0, inner[0]"},
            {"sites " + model_ + " --inputs 'float31[2]'", "--inputs has to be a safetensors file"},
            {"sites " + model_ + " --inputs 'float32[2'", "--inputs has to be a safetensors file"},
            {"sites " + model_ + " --output '[7]'", "output has to be one of the model's"},

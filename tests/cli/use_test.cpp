@@ -123,6 +123,7 @@ TEST_F(UseTest, ScoreFilesSayWhatMadeThem) {
       {"model_file", model_},
       {"inputs_file", inputs_},
       {"output", ""},
+      {"output_kind", ""},
       {"mask", "input1"},
       {"sites", R"(["inner"])"},
       {"method", "gradient_x_input"},

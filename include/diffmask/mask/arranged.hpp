@@ -53,7 +53,8 @@ std::shared_ptr<const FrozenModel> arranged(std::shared_ptr<const FrozenModel> m
 
 /// How much an example's state at a site changes other examples' outputs, as a share of what it
 /// changes its own: 0 where the layout is true; about 1 where its batch axis is another one, or the
-/// examples depend on one another; -1 where the state changes nothing. Two resumed passes.
+/// examples depend on one another; -1 where the state changes nothing. A resumed pass for each
+/// of the first 8 examples.
 double leak(const FrozenModel& model, const Recording& recording, const std::string& site,
             const Positions& positions);
 
