@@ -47,8 +47,9 @@ class CliTest : public ::testing::Test {
 TEST_F(CliTest, ListsSites) {
   ASSERT_EQ(run("sites " + model_ + " --json"), 0) << err_;
   const auto bare = nlohmann::json::parse(out_);
-  ASSERT_EQ(bare.size(), 2);
-  EXPECT_EQ(bare[1],
+  ASSERT_EQ(bare.size(), 3);
+  EXPECT_EQ(bare[0]["name"], "input0");
+  EXPECT_EQ(bare[2],
             (nlohmann::json{
                 {"name", "inner[1]"}, {"type", "Inner"}, {"shape", nullptr}, {"dtype", nullptr}}));
   for (const std::string& inputs : {inputs_, std::string("'float32[2,3]'")}) {
@@ -82,7 +83,7 @@ TEST_F(CliTest, ReadsExportedPrograms) {
   const ExportedArchive archive;
   archive.write(exported);
   ASSERT_EQ(run("sites " + exported + " --json --inputs " + inputs_), 0) << err_;
-  EXPECT_EQ(nlohmann::json::parse(out_)[1],
+  EXPECT_EQ(nlohmann::json::parse(out_)[2],
             nlohmann::json::parse(
                 R"({"name": "act", "type": "Module_act", "shape": [2, 2], "dtype": "float32"})"));
   Safetensors file = load_safetensors(inputs_);
