@@ -9,7 +9,7 @@
 #include "tests/program/exported_archive.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace diffmask {
+namespace diffmask::exported_names_test {
 namespace {
 
 using A = ExportedArchive;
@@ -46,4 +46,4 @@ TEST(ExportedNamesTest, NamesMayHoldSeparatorsAndOtherScripts) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::exported_names_test

@@ -9,7 +9,7 @@
 #include "tests/program/exported_archive.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace diffmask {
+namespace diffmask::exported_test {
 namespace {
 
 using json = nlohmann::json;
@@ -379,4 +379,4 @@ TEST_F(ExportedTest, SurvivesDamage) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::exported_test

@@ -12,7 +12,7 @@
 #include "diffmask/program/script.hpp"
 #include "tests/program/script_modules.hpp"
 
-namespace diffmask {
+namespace diffmask::fused_test {
 namespace {
 
 // nn.TransformerEncoderLayer as PyTorch traces it without gradients: one operator without a
@@ -64,4 +64,4 @@ TEST(FusedTest, TakesEncoderLayersApart) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::fused_test

@@ -14,7 +14,7 @@
 #include "tests/program/script_modules.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace diffmask {
+namespace diffmask::modes_test {
 namespace {
 
 at::Tensor example() { return at::randn({4, 5, 6}, make_generator(7)); }
@@ -176,4 +176,4 @@ TEST(ModesTest, ExportedStatisticsAreNotWritten) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::modes_test

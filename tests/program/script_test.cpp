@@ -11,7 +11,7 @@
 #include "tests/program/script_modules.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace diffmask {
+namespace diffmask::script_test {
 namespace {
 
 torch::jit::Module relu() {
@@ -349,4 +349,4 @@ TEST(ScriptTest, RefusesBadInput) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::script_test

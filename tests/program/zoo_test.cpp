@@ -13,7 +13,7 @@
 #include "diffmask/program/exported.hpp"
 #include "tests/test_device.hpp"
 
-namespace diffmask {
+namespace diffmask::zoo_test {
 namespace {
 
 Inputs inputs_of(const Safetensors& file) {
@@ -122,4 +122,4 @@ TEST(ZooTest, AgreesWithPyTorch) {
 }
 
 }  // namespace
-}  // namespace diffmask
+}  // namespace diffmask::zoo_test
