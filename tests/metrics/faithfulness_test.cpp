@@ -123,6 +123,18 @@ TEST(FaithfulnessTest, AppliesAMask) {
   EXPECT_TRUE(meter.apply(at::ones({2, 4}, at::kBool)).agrees.all().item<bool>());
 }
 
+TEST(FaithfulnessTest, WithoutACriterionThereIsNoDecision) {
+  const auto model = sum_net();
+  FaithfulnessOptions options = options_of();
+  FaithfulnessMeter usual(*model, batch_of(input()), options);
+  options.criterion = nullptr;
+  FaithfulnessMeter meter(*model, batch_of(input()), options);
+  const at::Tensor keep = kScores > 2;
+  const MaskEffect effect = meter.apply(keep);
+  EXPECT_FALSE(effect.agrees.defined());
+  EXPECT_TRUE(effect.divergence.equal(usual.apply(keep).divergence));
+}
+
 TEST(FaithfulnessTest, FillsByWhatItIsTold) {
   const auto model = sum_net();
   FaithfulnessOptions options = options_of({0.25});
@@ -175,7 +187,6 @@ TEST(FaithfulnessTest, RefusesBadInput) {
       {"bins", [&] { make([](auto& o) { o.bins = {0}; }); }, "bins has to be in (0, 1], but got 0"},
       {"steps", [&] { make([](auto& o) { o.steps = 0; }); }, "steps has to be >= 1"},
       {"fill", [&] { make([](auto& o) { o.fill = nullptr; }); }, "fill has to be a function"},
-      {"criterion", [&] { make([](auto& o) { o.criterion = nullptr; }); }, "criterion"},
       {"scores",
        [&] {
          meter.measure(at::ones({2, 3}));
