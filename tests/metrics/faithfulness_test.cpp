@@ -129,7 +129,7 @@ TEST(FaithfulnessTest, WithoutACriterionThereIsNoDecision) {
   FaithfulnessMeter usual(*model, batch_of(input()), options);
   options.criterion = nullptr;
   FaithfulnessMeter meter(*model, batch_of(input()), options);
-  const at::Tensor keep = kScores > 2;
+  const at::Tensor keep = kScores > 0.5;
   const MaskEffect effect = meter.apply(keep);
   EXPECT_FALSE(effect.agrees.defined());
   EXPECT_TRUE(effect.divergence.equal(usual.apply(keep).divergence));
