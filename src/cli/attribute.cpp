@@ -164,7 +164,7 @@ std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Record
   std::vector<std::string> others;
   std::map<std::string, std::string> shapes;  // each with the first site that has it
   for (const std::string& site : sites) {
-    const auto shape = everywhere(layouts.at(site), recording.state(site)).sizes();
+    const auto shape = everywhere(layouts.at(site), recording.state(site)).sizes().vec();
     if (!mask.defined() || mask.sizes() == shape) continue;
     others.push_back(site);
     shapes.emplace(shape_string(shape), site);
