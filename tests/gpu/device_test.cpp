@@ -146,7 +146,7 @@ TEST_F(DeviceTest, ComparisonsMeasureTheSame) {
     ComparisonOptions options{.sites = {"low", "high"}, .batch_size = 8};
     options.faithfulness.steps = 4;
     options.truth = [](const Batch& batch) { return batch.mask; };
-    options.sensitivity_examples = 0;
+    options.seeds = 2;
     return compare(task.model, *task.validation, compared_methods({}, {}, {.random_passes = 10}),
                    options);
   };
@@ -176,6 +176,15 @@ TEST_F(DeviceTest, MasksAreScoredWhereTheModelLies) {
     EXPECT_TRUE(std::isfinite(depth.chosen.divergence));
     EXPECT_EQ(depth.controls.size(), 2u);
   }
+}
+
+// What the other tests rest on.
+TEST_F(DeviceTest, MixingDevicesIsAnError) {
+  if (device_.is_cpu()) GTEST_SKIP() << "DIFFMASK_DEVICE names no other device";
+  const at::Tensor here = at::ones({3}), there = here.to(device_);
+  EXPECT_ANY_THROW(here + there);
+  EXPECT_ANY_THROW(there.masked_fill(here.gt(0), 1.0));
+  EXPECT_ANY_THROW(at::rand({3}, make_generator(1), there.options()));
 }
 
 TEST_F(DeviceTest, ModelsTrainWhereTheyLie) {
