@@ -1,5 +1,6 @@
 // The library on the device that DIFFMASK_DEVICE names beside the library on the processor: the same
 // numbers, within 1e-4 (LRP: 1e-3). Without the variable both are the processor.
+#include <c10/util/signal_handler.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -21,6 +22,11 @@ constexpr double kLrpTolerance = 1e-3;  // it divides by sums that may nearly ca
 
 class DeviceTest : public testing::Test {
  protected:
+  // A crash on a machine lent for minutes should say where it was.
+  static void SetUpTestSuite() {
+    c10::FatalSignalHandler::getInstance().setPrintStackTracesOnFatalSignal(true);
+  }
+
   // Convolutions and recurrent nets would round to 10 bits on NVIDIA's tensor cores.
   DeviceTest() { at::globalContext().setAllowTF32CuDNN(false); }
 

@@ -1,7 +1,7 @@
 // A stand-in for a GPU: DIFFMASK_DEVICE=hpu, whose memory is the processor's and whose kernels are
-// its, too. What mixes tensors or generators of both is an error, and what reads its memory outside a
-// kernel crashes, as on a GPU, so that the rule for devices is tested where there is none. Written for
-// LibTorch 2.13 and Linux.
+// its, too. What mixes tensors or generators of both is an error, as on a GPU, so that the rule for
+// devices is tested where there is none. (A pointer to its data can be read, though, which on a GPU
+// cannot.) Written for LibTorch 2.13.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
@@ -10,14 +10,12 @@
 #include <ATen/detail/HPUHooksInterface.h>
 #include <ATen/native/CPUFallback.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
-#include <sys/mman.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <array>
-#include <cerrno>
+#include <cstdlib>
 #include <cstring>
-#include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -29,71 +27,19 @@ namespace {
 
 constexpr auto kDevice = c10::DeviceType::HPU;
 
-// Pages that may be touched while somebody holds an Access alone.
-class Memory final : public c10::Allocator {
- public:
-  Memory()
-      : begin_(static_cast<char*>(mmap(nullptr, kReserved, PROT_NONE,
-                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
-    TORCH_CHECK(begin_ != MAP_FAILED, "no address space for the stand-in's memory");
-  }
+struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    const std::lock_guard lock(mutex_);
-    char* data = begin_ + used_;
-    used_ += (bytes / kPage + 1) * kPage;
-    TORCH_CHECK(used_ <= kReserved, "the stand-in's memory is used up");
-    sizes_[data] = used_ - static_cast<size_t>(data - begin_);
-    if (users_ > 0) protect(PROT_READ | PROT_WRITE);
-    return {data, data, raw_deleter(), c10::Device(kDevice, 0)};
+    void* data = std::malloc(std::max<size_t>(bytes, 1));
+    return {data, data, &std::free, c10::Device(kDevice, 0)};
   }
-  c10::DeleterFnPtr raw_deleter() const override;
-  void copy_data(void* to, const void* from, size_t count) const override;
-
-  void open() {
-    const std::lock_guard lock(mutex_);
-    if (users_++ == 0) protect(PROT_READ | PROT_WRITE);
+  c10::DeleterFnPtr raw_deleter() const override { return &std::free; }
+  void copy_data(void* to, const void* from, size_t count) const override {
+    std::memcpy(to, from, count);
   }
-  void close() {
-    const std::lock_guard lock(mutex_);
-    if (--users_ == 0) protect(PROT_NONE);
-  }
-  void free(void* data) {
-    const std::lock_guard lock(mutex_);
-    madvise(data, sizes_.at(data), MADV_DONTNEED);
-    sizes_.erase(data);
-  }
-
- private:
-  static constexpr size_t kPage = 4096, kReserved = size_t{1} << 38;  // never used twice
-
-  void protect(int how) {
-    TORCH_CHECK(used_ == 0 || mprotect(begin_, used_, how) == 0, "mprotect: ", strerror(errno));
-  }
-
-  std::mutex mutex_;
-  char* begin_;
-  size_t used_ = 0;
-  int users_ = 0;
-  std::map<void*, size_t> sizes_;
 };
 
 Memory memory;
 REGISTER_ALLOCATOR(kDevice, &memory);
-
-struct Access {
-  Access() { memory.open(); }
-  ~Access() { memory.close(); }
-  Access(const Access&) = delete;
-};
-
-c10::DeleterFnPtr Memory::raw_deleter() const {
-  return [](void* data) { memory.free(data); };
-}
-
-void Memory::copy_data(void* to, const void* from, size_t count) const {
-  const Access access;
-  std::memcpy(to, from, count);
-}
 
 // Whatever is called has run when the call returns, so there is no event to wait for.
 struct Guard final : c10::impl::NoOpDeviceGuardImpl<kDevice> {
@@ -190,7 +136,6 @@ void run(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* 
                   op.schema().arguments()[i - (stack->size() - count)].name());
     }
   }
-  const Access access;
   at::native::cpu_fallback(op, stack);
 }
 
@@ -210,20 +155,17 @@ at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides,
 }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
-  const Access access;
   on_cpu(to).copy_(on_cpu(from));
   return to;
 }
 
 at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool) {
-  const Access access;
   on_cpu(to).copy_(on_cpu(from));
   return to;
 }
 
 at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
   to.resize_(from.sizes());
-  const Access access;
   on_cpu(to).copy_(on_cpu(from));
   return to;
 }
@@ -235,7 +177,6 @@ at::Tensor on_device(const at::Tensor& t) {
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& b,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                        bool transposed, at::IntArrayRef output_padding, int64_t groups) {
-  const Access access;
   std::optional<at::Tensor> bias;
   if (b && b->defined()) bias = on_cpu(*b);
   return on_device(at::convolution(on_cpu(x), on_cpu(w), bias, stride, padding, dilation,
@@ -246,7 +187,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
     at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> wanted) {
-  const Access access;
   const std::vector<int64_t> bias = {gradient.size(1)};
   const auto [dx, dw, db] =
       at::convolution_backward(on_cpu(gradient), on_cpu(x), on_cpu(w), bias, stride, padding,

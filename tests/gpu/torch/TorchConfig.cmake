@@ -6,6 +6,8 @@ set(TORCH_INCLUDE_DIRS $ENV{DIFFMASK_TORCH}/include
 if(NOT TARGET torch)
   add_library(torch INTERFACE IMPORTED GLOBAL)
   target_include_directories(torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+  # LibTorch's headers lay out some classes by these, so a program must say what its wheel was built with.
+  target_compile_definitions(torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO USE_RPC USE_TENSORPIPE)
   set(libraries)
   foreach(name torch torch_cpu torch_cuda c10_cuda c10)
     if(EXISTS $ENV{DIFFMASK_TORCH}/lib/lib${name}.so)
