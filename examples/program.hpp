@@ -7,14 +7,17 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "diffmask/attribution/passes.hpp"
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/file.hpp"
 #include "diffmask/core/short_spin.hpp"
 #include "diffmask/train/callback.hpp"
 
@@ -43,6 +46,16 @@ inline CLI::Option* add_number(CLI::App& app, const std::string& name, int64_t& 
                                const std::string& help, int64_t least = 1) {
   constexpr int64_t kMost = int64_t{1} << 40;
   return add_option(app, name, value, help)->check(CLI::Range(least, kMost));
+}
+
+/// A number as JSON, which has no infinity.
+inline nlohmann::json number(double value) {
+  return std::isinf(value) ? nlohmann::json("inf") : nlohmann::json(value);
+}
+
+/// Writes what was measured to the file of --json, if one is named.
+inline void write_json(const std::string& file, const nlohmann::json& report) {
+  if (!file.empty()) diffmask::write_file(file, report.dump(2) + "\n");
 }
 
 /// Options that most examples have.

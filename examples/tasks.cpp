@@ -12,12 +12,9 @@
 // for all but majority and ba_shapes, where it is 0.85 and chance has 0.43.
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/attribution/propagation/lrp.hpp"
-#include "diffmask/core/file.hpp"
 #include "diffmask/zoo/tasks/task_run.hpp"
 #include "program.hpp"
 
@@ -42,11 +39,10 @@ void run_method(const dm::Method& method, const std::string& task, const dm::Tas
   try {
     const dm::Attribution attribution = run.explain(method);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-    for (const dm::TaskScore& s : run.score(attribution)) {
+    for (const dm::SiteAnswer& s : run.score(attribution)) {
       json row = key;
       row["site"] = s.site;
-      row["kl"] =
-          std::isinf(s.answer.kl) ? json("inf") : json(s.answer.kl);  // JSON has no infinity
+      row["kl"] = number(s.answer.kl);
       row["js"] = s.answer.js;
       row["precision"] = s.precision;
       row["seconds"] = seconds.count();
@@ -115,9 +111,7 @@ int main(int argc, char** argv) {
         }
       }
     }
-    if (!json_file.empty()) {
-      dm::write_file(json_file, json{{"models", models}, {"rows", rows}}.dump(2) + "\n");
-    }
+    write_json(json_file, {{"models", models}, {"rows", rows}});
     return 0;
   });
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <cstddef>
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
@@ -63,6 +64,16 @@ double r_precision(const at::Tensor& truth, const at::Tensor& attribution, const
   const at::Tensor share = (k - above.sum(1, true)) / equal.sum(1, true).to(at::kDouble);
   const at::Tensor chosen = above.to(at::kDouble) + equal.to(at::kDouble) * share;
   return (chosen * right).sum(1).div(k.squeeze(1)).mean().item<double>();
+}
+
+std::vector<SiteAnswer> site_answers(const at::Tensor& truth, const Attribution& attribution) {
+  std::vector<SiteAnswer> answers;
+  for (size_t depth = 0; depth < attribution.sites.size(); ++depth) {
+    const at::Tensor scores = attribution.scores.select(2, static_cast<int64_t>(depth)).abs();
+    answers.push_back({attribution.sites[depth], known_answer(truth, scores, attribution.mask),
+                       r_precision(truth, scores, attribution.mask)});
+  }
+  return answers;
 }
 
 }  // namespace diffmask

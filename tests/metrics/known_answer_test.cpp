@@ -168,5 +168,19 @@ TEST(KnownAnswerTest, RefusesBadInput) {
   });
 }
 
+TEST(KnownAnswerTest, ReadsAnAttributionSiteBySiteWithoutSigns) {
+  const at::Tensor truth = matrix({1, 1, 0, 0}, 1);
+  const at::Tensor right = matrix({-2, 2, 0, 0}, 1), half = matrix({0, 1, -3, 0}, 1);
+  Attribution attribution{{"below", "above"}, at::stack({half, right}, 2), {}, everywhere(truth)};
+  const auto answers = site_answers(truth, attribution);
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0].site, "below");
+  EXPECT_EQ(answers[0].answer.kl, INFINITY);
+  EXPECT_EQ(answers[0].precision, 0.5);
+  EXPECT_EQ(answers[1].site, "above");
+  EXPECT_NEAR(answers[1].answer.js, 0, 1e-15);
+  EXPECT_EQ(answers[1].precision, 1);
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -11,7 +11,7 @@
 namespace diffmask {
 namespace {
 
-constexpr uint64_t kStream = 100;  // of data and first weights
+enum CountingStream : uint64_t { kTask = 100, kRandomScores, kRandomSets };
 
 }  // namespace
 
@@ -43,9 +43,21 @@ TrainerOptions counting_training(uint64_t seed, int64_t steps) {
           .recipe = recipe::counting()};
 }
 
+MethodSettings counting_settings(const std::string& method, uint64_t seed) {
+  MethodSettings settings{.seed = seed,
+                          .random_passes = 100,
+                          .divergence = divergence::bernoulli,
+                          .batches = {.batch_size = 128},
+                          .draws = 2};
+  if (method == "random") settings.seed = derive_seed(seed, kRandomScores);
+  if (method == "random_search") settings.seed = derive_seed(seed, kRandomSets);
+  if (method == "infomask") settings.beta = 0.3;
+  return settings;
+}
+
 CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options,
                          const std::vector<Callback>& callbacks) {
-  const at::Generator generator = make_generator(derive_seed(seed, kStream));
+  const at::Generator generator = make_generator(derive_seed(seed, kTask));
   CountingFit task{make_counting(options.training, generator),
                    make_counting(options.validation, generator),
                    std::make_shared<CountingNet>(generator)};

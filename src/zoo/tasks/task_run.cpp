@@ -81,15 +81,8 @@ Attribution TaskRun::explain(const Method& method) const {
       ->attribute(batch());
 }
 
-std::vector<TaskScore> TaskRun::score(const Attribution& attribution) const {
-  std::vector<TaskScore> scores;
-  for (size_t depth = 0; depth < attribution.sites.size(); ++depth) {
-    const at::Tensor column = attribution.scores.select(2, static_cast<int64_t>(depth)).abs();
-    scores.push_back({attribution.sites[depth],
-                      known_answer(explained.truth, column, attribution.mask),
-                      r_precision(explained.truth, column, attribution.mask)});
-  }
-  return scores;
+std::vector<SiteAnswer> TaskRun::score(const Attribution& attribution) const {
+  return site_answers(explained.truth, attribution);
 }
 
 TaskRun make_task_run(const Task& task, const TaskRunOptions& options) {

@@ -24,5 +24,21 @@ TEST(CountingFitTest, IsExplainedByItsOwnRecipe) {
   }
 }
 
+TEST(CountingFitTest, MethodsOfTheListExplainItByItsSettings) {
+  const CountingFit task = fit_counting(0, {.training = 200, .validation = 20, .epochs = 1});
+  const auto model = staged(task.net);
+  const auto training = std::make_shared<PaddedDataset>(task.training.dataset());
+  const Batch batch = task.validation.dataset().batch(iota(20));
+  for (const char* name : {"random", "random_search", "infomask", "noise_tolerance"}) {
+    MethodSettings settings = counting_settings(name, /*seed=*/3);
+    settings.training_steps = settings.example_steps = 1;
+    const auto found = method(name)
+                           .make(model, {.target = target::predicted_logit}, settings, training)
+                           ->attribute(batch);
+    EXPECT_EQ(found.sites, model->site_names()) << name;
+  }
+  EXPECT_NE(counting_settings("random", 3).seed, counting_settings("random_search", 3).seed);
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -26,9 +26,9 @@ const TaskRun& run_of(const std::string& name) {
 constexpr int64_t kFewSteps = 4;  // enough to be scored, not to be right
 
 // Site by site.
-const std::vector<TaskScore>& scores_of(const std::string& name, const std::string& method,
-                                        int64_t steps = kFewSteps) {
-  static std::map<std::tuple<std::string, std::string, int64_t>, std::vector<TaskScore>> known;
+const std::vector<SiteAnswer>& scores_of(const std::string& name, const std::string& method,
+                                         int64_t steps = kFewSteps) {
+  static std::map<std::tuple<std::string, std::string, int64_t>, std::vector<SiteAnswer>> known;
   const auto [found, is_new] = known.try_emplace({name, method, steps});
   if (!is_new) return found->second;
   TaskRun run = run_of(name);
@@ -52,7 +52,7 @@ TEST(KnownAnswerTasksTest, EveryMethodGetsAScoreOnEveryTask) {
       SCOPED_TRACE(each.name + ", " + method.name);
       const auto& scores = scores_of(each.name, method.name);
       EXPECT_FALSE(scores.empty());
-      for (const TaskScore& s : scores) {
+      for (const SiteAnswer& s : scores) {
         EXPECT_EQ(s.answer.rows, run_of(each.name).explained.data->size());
         EXPECT_TRUE(std::isfinite(s.answer.js));
         EXPECT_TRUE(std::isfinite(s.precision));
@@ -68,7 +68,7 @@ TEST(KnownAnswerTasksTest, ControlsAreWhatChanceGives) {
     const at::Tensor mask = run.batch().mask;
     const at::Tensor right = run.explained.truth.logical_and(mask).sum(1).to(at::kDouble);
     const at::Tensor chance = right / mask.sum(1);
-    const TaskScore& uniform = scores_of(each.name, "uniform").at(0);
+    const SiteAnswer& uniform = scores_of(each.name, "uniform").at(0);
     EXPECT_NEAR(uniform.precision, chance.mean().item<double>(), 1e-12);
     EXPECT_NEAR(uniform.answer.kl, -chance.log().mean().item<double>(), 1e-12);
     // A row's precision has the variance of a hypergeometric share, at most p (1 - p) / k.
@@ -93,7 +93,7 @@ void expect_reached(const std::vector<Bound>& bounds) {
     SCOPED_TRACE(bound.task + ", " + bound.method + ", " + bound.site);
     const auto& scores = scores_of(bound.task, bound.method, bound.steps);
     const auto at_site = std::find_if(scores.begin(), scores.end(),
-                                      [&](const TaskScore& s) { return s.site == bound.site; });
+                                      [&](const SiteAnswer& s) { return s.site == bound.site; });
     ASSERT_NE(at_site, scores.end());
     EXPECT_LT(bound.js, scores_of(bound.task, "uniform").at(0).answer.js) << "says nothing";
     EXPECT_LE(at_site->answer.js, bound.js);

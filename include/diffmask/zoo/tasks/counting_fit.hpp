@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "diffmask/attribution/methods.hpp"
 #include "diffmask/mask/explainer_options.hpp"
 #include "diffmask/train/callback.hpp"
 #include "diffmask/train/trainer.hpp"
@@ -45,6 +46,10 @@ ExplainerOptions counting_explainer(Masking masking);
 
 /// Batches of 128, epsilon 0.05, D of the logistic output (divergence::bernoulli), recipe::counting.
 TrainerOptions counting_training(uint64_t seed, int64_t steps = 2000);
+
+/// The settings that suit the task, for any method of the list and for others: D as in
+/// counting_training, few draws, since some thousand rows are explained at once.
+MethodSettings counting_settings(const std::string& method, uint64_t seed);
 
 /// Draws data and trains a net: to an accuracy of 100% with these options, in about half a minute.
 CountingFit fit_counting(uint64_t seed, const CountingFitOptions& options = {},

@@ -5,7 +5,7 @@
 ///
 ///     const TaskRun run = make_task_run(task("lookup"));
 ///     const Attribution attribution = run.explain(method("leave_one_out"));
-///     for (const TaskScore& score : run.score(attribution)) fmt::print("{}\n", score.precision);
+///     for (const SiteAnswer& score : run.score(attribution)) fmt::print("{}\n", score.precision);
 
 #include <cstdint>
 #include <string>
@@ -16,13 +16,6 @@
 #include "diffmask/zoo/tasks/task_model.hpp"
 
 namespace diffmask {
-
-/// How near an attribution comes to the truth at a site.
-struct TaskScore {
-  std::string site;
-  KnownAnswer answer;    ///< D_KL and D_JS in nats; lower is better
-  double precision = 0;  ///< r_precision: the share of true positions among as many highest scores
-};
 
 /// A task's model, and what is explained of it.
 struct TaskRun {
@@ -49,8 +42,8 @@ struct TaskRun {
   /// edges'; DiffMask explains those of `task.explainer` too.
   Attribution explain(const Method& method) const;
 
-  /// Site by site. Signs are left out: a position that speaks against the prediction matters, too.
-  std::vector<TaskScore> score(const Attribution& attribution) const;
+  /// Against the truth of what is explained, site by site.
+  std::vector<SiteAnswer> score(const Attribution& attribution) const;
 };
 
 struct TaskRunOptions {
