@@ -58,6 +58,19 @@ inline void write_json(const std::string& file, const nlohmann::json& report) {
   if (!file.empty()) diffmask::write_file(file, report.dump(2) + "\n");
 }
 
+/// Prints the mean of each name, e.g. of each class of words; as JSON, by name.
+inline nlohmann::json told_means(const std::string& what, const std::vector<std::string>& names,
+                                 const std::vector<double>& means) {
+  nlohmann::json by_name;
+  fmt::print("\n{}: ", what);
+  for (size_t i = 0; i < names.size(); ++i) {
+    fmt::print("{} {:.2f}  ", names[i], means.at(i));
+    by_name[names[i]] = means[i];
+  }
+  fmt::print("\n");
+  return by_name;
+}
+
 /// Options that most examples have.
 struct CommonOptions {
   std::string data, html, json;

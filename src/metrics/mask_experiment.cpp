@@ -238,6 +238,23 @@ Attribution attribute(const std::vector<Gating>& gatings, const Batch& batch) {
   return side_by_side(named);
 }
 
+std::vector<Gating> refined_gatings(
+    const Gating& first, const std::vector<double>& epsilons, const Dataset& training,
+    const Dataset& validation, const std::function<TrainerOptions(double epsilon)>& trainer_of) {
+  require(trainer_of != nullptr, "trainer_of", "a function", "none");
+  std::vector<Gating> gatings = {first};
+  for (const double epsilon : epsilons) {
+    Gating next = gatings.back();
+    next.epsilon = epsilon;
+    TrainerOptions options = trainer_of(epsilon);
+    options.recipe.warm_up = 0;
+    options.steps = options.recipe.validate_every = std::max<int64_t>(options.steps / 2, 1);
+    next.method.refine(training, validation, options);
+    gatings.push_back(std::move(next));
+  }
+  return gatings;
+}
+
 const GatingScore& MaskExperiment::gating(const std::string& name) const {
   std::vector<std::string> names;
   for (const GatingScore& each : gatings) {

@@ -294,5 +294,40 @@ TEST_F(MaskExperimentTest, RefusesBadInput) {
                Error);
 }
 
+TEST_F(MaskExperimentTest, RefinesAnExplainerFromEpsilonToEpsilon) {
+  DiffMask method(task_.model);
+  method.fit(*task_.training, *task_.validation,
+             {.epsilon = 0.01, .steps = 4, .recipe = {.warm_up = 2}});
+  const at::Tensor before = method.attribute(all()).scores;
+  std::vector<int64_t> made;  // steps for each epsilon
+  const auto trainer_of = [&](double epsilon) {
+    made.push_back(0);
+    return TrainerOptions{.epsilon = epsilon,
+                          .steps = 6,
+                          .callbacks = {[&](const Progress& progress) {
+                            EXPECT_EQ(progress.phase, Progress::Phase::train) << "no warm-up";
+                            made.back() = progress.step;
+                            return Action::proceed;
+                          }},
+                          .recipe = {.warm_up = 2, .gate_rate = 0.3}};
+  };
+  const auto gatings = refined_gatings({"hidden", method, 0.01}, {0.1, 10}, *task_.training,
+                                       *task_.validation, trainer_of);
+  ASSERT_EQ(gatings.size(), 3u);
+  EXPECT_EQ(made, (std::vector<int64_t>{3, 3})) << "half of the steps";
+  EXPECT_EQ(gatings[1].epsilon, 0.1);
+  EXPECT_EQ(gatings[2].name, "hidden");
+  const auto scores = [&](const Gating& of) { return of.method.attribute(all()).scores; };
+  EXPECT_TRUE(scores(gatings[0]).equal(before)) << "the first stays as it is";
+  EXPECT_FALSE(scores(gatings[1]).equal(before));
+  EXPECT_FALSE(scores(gatings[2]).equal(scores(gatings[1])));
+  expect_refused(
+      {{"trainer",
+        [&] {
+          refined_gatings({"a", method, 1}, {1}, *task_.training, *task_.validation, nullptr);
+        },
+        "trainer_of has to be a function"}});
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -76,6 +76,19 @@ struct Gating {
 /// is none; Error for a method that is not fitted.
 Attribution attribute(const std::vector<Gating>& gatings, const Batch& batch);
 
+/// The gating, and then it at one epsilon after another, to see what masks cost by how much they take
+/// (trade_off_chart): each explainer is trained on from the one before (DiffMask::refine) by
+/// trainer_of(epsilon), without warm-up and in half of its steps, which makes it cheap; so a full
+/// fit to the same epsilon masks more. Epsilons that rise take away little by little. Error for a
+/// method that is not fitted.
+///
+///     for (const Gating& next : refined_gatings(strict, {0.02, 0.05, 0.1}, training, development,
+///                                               [](double e) { return TrainerOptions{e}; }))
+///       experiments.push_back(score_masks(*model, test, {next}));
+std::vector<Gating> refined_gatings(
+    const Gating& first, const std::vector<double>& epsilons, const Dataset& training,
+    const Dataset& validation, const std::function<TrainerOptions(double epsilon)>& trainer_of);
+
 /// Outputs under masks of one kind: means over the data set.
 struct MaskScore {
   std::vector<double> figures;  ///< the scorer's, in its order
