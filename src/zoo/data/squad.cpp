@@ -158,6 +158,20 @@ const SpanExample& SpanData::example(const Batch& batch, int64_t row) const {
   return examples.at(static_cast<size_t>(batch.examples[row].item<int64_t>()));
 }
 
+SpanData encode_questions(Squad squad, const WordPiece& tokenizer, CutAnswers cut_answers,
+                          int64_t count) {
+  std::vector<SquadQuestion> some;
+  for (const int64_t i : evenly(static_cast<int64_t>(squad.questions.size()), count)) {
+    some.push_back(std::move(squad.questions[static_cast<size_t>(i)]));
+  }
+  squad.questions = std::move(some);
+  const auto shared = std::make_shared<const Squad>(std::move(squad));
+  SpanExamples encoded = span_examples(*shared, tokenizer, cut_answers);
+  SpanData data(shared, std::move(encoded.examples), {.padding = tokenizer.padding()});
+  data.cut_answers = encoded.cut_answers;
+  return data;
+}
+
 std::pair<SpanData, SpanData> split_by_context(const SpanData& all, uint64_t seed) {
   const auto order =
       shuffled(static_cast<int64_t>(all.squad->contexts.size()), make_generator(seed));

@@ -11,6 +11,9 @@
 
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/shape.hpp"
+#include "diffmask/objective/divergence.hpp"
+#include "diffmask/zoo/data/sentences.hpp"
+#include "diffmask/zoo/tasks/encoder.hpp"
 #include "zoo/data/utf8.hpp"
 
 namespace diffmask {
@@ -140,6 +143,34 @@ std::vector<std::string> found_answers(const SpanData& data, const Batch& batch,
                               spans[row][1].item<int64_t>()));
   }
   return found;
+}
+
+std::vector<Heatmap> span_heatmaps(const Attribution& attribution, const SpanData& data,
+                                   const WordPiece& tokenizer, const Batch& batch,
+                                   const at::Tensor& output, int64_t longest) {
+  const auto found = found_answers(data, batch, output, longest);
+  std::vector<Heatmap> maps;
+  for (int64_t row = 0; row < batch.size(); ++row) {
+    const SquadQuestion& question = data.question(batch, row);
+    maps.push_back(
+        heatmap(attribution, row,
+                token_names(tokenizer, data.example(batch, row).encoding, batch.mask[row]),
+                fmt::format("{} Found: {}; expected: {}", question.text,
+                            found[static_cast<size_t>(row)], question.answers.at(0).text)));
+  }
+  return maps;
+}
+
+TrainerOptions span_training(Masking masking, double epsilon, int64_t steps) {
+  require(epsilon > 0, "epsilon", "> 0", epsilon);
+  require(steps >= 1, "steps", ">= 1", steps);
+  TrainerOptions trainer =
+      encoder_training(masking, epsilon, /*unit=*/0.1 / epsilon, /*rate=*/8e-3);
+  trainer.divergence = divergence::span;
+  trainer.steps = steps * (masking == Masking::input ? 3 : 1);
+  trainer.recipe.validate_every = trainer.steps;
+  trainer.batches.batch_size = 8;
+  return trainer;
 }
 
 OutputScorer span_scorer(const SpanData& data, int64_t longest) {

@@ -160,5 +160,54 @@ TEST(SpanScorerTest, ScoresAnswersAndWhatMasksKeep) {
               -(log_p[first.first][0] + log_p[first.last][1]).item<double>() / 2, 1e-5);
 }
 
+TEST(SpanDataTest, EncodesQuestionsThatAreEvenlySpaced) {
+  const Squad squad = made_squad(4, make_generator(1));
+  const WordPiece tokenizer = made_tokenizer();
+  const SpanData all = encode_questions(squad, tokenizer, CutAnswers::keep);
+  EXPECT_EQ(all.data.size(), 12);
+  EXPECT_EQ(all.cut_answers, 0);
+  const SpanData some = encode_questions(squad, tokenizer, CutAnswers::keep, 3);
+  ASSERT_EQ(some.data.size(), 3);
+  const Batch batch = some.data.batch({1});
+  EXPECT_EQ(some.question(batch, 0).id, squad.questions[4].id);
+  std::vector<std::string> tokens;
+  for (int64_t id = 0; id < tokenizer.size(); ++id) tokens.push_back(tokenizer.token(id));
+  const SpanData cut =
+      encode_questions(squad, WordPiece(tokens, {.longest = 14}), CutAnswers::drop);
+  EXPECT_GT(cut.cut_answers, 0);
+  EXPECT_EQ(cut.data.size(), 12 - cut.cut_answers);
+}
+
+TEST(SpanTest, PicturesNameTheQuestionAndBothAnswers) {
+  const WordPiece tokenizer = made_tokenizer();
+  const SpanData data =
+      encode_questions(made_squad(2, make_generator(1)), tokenizer, CutAnswers::keep);
+  const Batch batch = data.data.batch({3, 0});
+  at::Tensor output = at::zeros({2, batch.mask.size(1), 2});
+  const SpanExample& first = data.example(batch, 0);
+  output[0][first.first][0] = output[0][first.last][1] = 9;
+  const at::Tensor scores = at::rand({2, batch.mask.size(1), 2}, make_generator(0));
+  const Attribution attribution{{"low", "high"}, scores, scores.gt(0.5), batch.mask};
+  const auto maps = span_heatmaps(attribution, data, tokenizer, batch, output, 30);
+  ASSERT_EQ(maps.size(), 2u);
+  const SquadQuestion& question = data.question(batch, 0);
+  EXPECT_EQ(maps[0].title, question.text + " Found: " + question.answers[0].text +
+                               "; expected: " + question.answers[0].text);
+  EXPECT_EQ(maps[0].positions.at(0), "where") << "[CLS] is not explained";
+}
+
+TEST(SpanTest, IsTrainedToSpansByItsRecipe) {
+  const TrainerOptions hidden = span_training(Masking::hidden, 1),
+                       input = span_training(Masking::input, 1, 10);
+  EXPECT_NEAR(hidden.epsilon, 0.7, 1e-12);
+  EXPECT_EQ(hidden.steps, 300);
+  EXPECT_EQ(input.steps, 30);
+  EXPECT_EQ(input.recipe.validate_every, 30);
+  const at::Tensor output = at::zeros({2, 3, 2}), other = at::rand({2, 3, 2}, make_generator(0));
+  EXPECT_TRUE(hidden.divergence(output, other).equal(divergence::span(output, other)));
+  expect_refused({{"steps", [] { span_training(Masking::input, 1, 0); }, "steps has to be >= 1"},
+                  {"epsilon", [] { span_training(Masking::input, 0); }, "epsilon has to be > 0"}});
+}
+
 }  // namespace
 }  // namespace diffmask

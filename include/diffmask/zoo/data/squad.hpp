@@ -75,7 +75,8 @@ std::string span_text(const Squad& squad, const SpanExample& example, int64_t fi
 struct SpanData {
   std::shared_ptr<const Squad> squad;
   std::vector<SpanExample> examples;
-  EncodedDataset data;  ///< the examples, in order
+  EncodedDataset data;      ///< the examples, in order
+  int64_t cut_answers = 0;  ///< of encode_questions: questions that lost their answer to the cut
 
   SpanData(std::shared_ptr<const Squad> squad, std::vector<SpanExample> examples,
            EncodedOptions options = {});
@@ -87,6 +88,14 @@ struct SpanData {
     return squad->questions[example(batch, row).question];
   }
 };
+
+/// Encodes `count` of the questions, evenly spaced (data/dataset.hpp); 0: all. Errors: as of
+/// span_examples.
+///
+///     const SpanData test = encode_questions(read_squad("xquad.en.json"), tokenizer,
+///                                            CutAnswers::keep);
+SpanData encode_questions(Squad squad, const WordPiece& tokenizer, CutAnswers cut_answers,
+                          int64_t count = 0);
 
 /// Splits by passage, of which a tenth, drawn by the seed, is held out (the second part): questions
 /// about one passage are too much alike.

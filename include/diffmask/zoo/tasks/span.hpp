@@ -13,8 +13,12 @@
 #include <string_view>
 #include <vector>
 
+#include "diffmask/attribution/attributor.hpp"
 #include "diffmask/metrics/output_scorer.hpp"
+#include "diffmask/report/heatmap.hpp"
+#include "diffmask/train/trainer.hpp"
 #include "diffmask/zoo/data/squad.hpp"
+#include "diffmask/zoo/data/wordpiece.hpp"
 
 namespace diffmask {
 
@@ -47,6 +51,18 @@ at::Tensor token_kinds(const SpanData& data, const Batch& batch);
 /// The answers that a model finds in the passages of a batch. Shape: output (B, T, 2).
 std::vector<std::string> found_answers(const SpanData& data, const Batch& batch,
                                        const at::Tensor& output, int64_t longest);
+
+/// A picture of each question in the batch with its passage; the title has the answer that the model
+/// finds and the first accepted one. Shape: output (B, T, 2). ArgumentError where the attribution is
+/// of other positions.
+std::vector<Heatmap> span_heatmaps(const Attribution& attribution, const SpanData& data,
+                                   const WordPiece& tokenizer, const Batch& batch,
+                                   const at::Tensor& output, int64_t longest);
+
+/// encoder_training as it suits a span model: D of start and end (divergence::span), batches of 8,
+/// `steps` >= 1 for hidden gating and three times as many for input gating, of which a step trains
+/// two depths. Validated once, at the end.
+TrainerOptions span_training(Masking masking, double epsilon, int64_t steps = 300);
 
 /// For score_masks: "exact_match" and "f1" of the answers found, and which share of the tokens of
 /// the "question", of the "passage" (without the answer) and of the "answer" a mask keeps. `data`
