@@ -1,11 +1,13 @@
 #include "diffmask/zoo/tasks/image_classifier.hpp"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <cstddef>
 #include <utility>
 
 #include "diffmask/core/error.hpp"
+#include "diffmask/core/shape.hpp"
 #include "diffmask/probe/mlp.hpp"
 #include "diffmask/zoo/tasks/encoder.hpp"
 
@@ -21,6 +23,11 @@ ImageClassifier classifier_of(const std::shared_ptr<Net>& net, std::vector<Posit
 }
 
 }  // namespace
+
+SupervisedOptions ImageClassifier::supervised(uint64_t seed) const {
+  if (!attends) return {.epochs = 5, .rate = 4e-3, .warm_up = 0.05, .seed = seed};
+  return {.epochs = 8, .rate = 3e-3, .warm_up = 0.1, .weight_decay = 0.02, .seed = seed};
+}
 
 ExplainerOptions ImageClassifier::explainer(Masking masking) const {
   ExplainerOptions options{
@@ -65,6 +72,38 @@ ImageClassifier image_classifier(std::shared_ptr<VisionTransformer> net) {
   std::vector<Positions> positions(static_cast<size_t>(net->options().layers) + 2);
   positions[0] = {Positions::Layout::image, net->options().patch};
   return classifier_of(net, std::move(positions), /*attends=*/true);
+}
+
+std::vector<double> masked_brightness(const Attribution& attribution, const at::Tensor& images,
+                                      const Positions& patches) {
+  const at::Tensor bright = patches.features(images).sum(2, /*keepdim=*/false, at::kDouble);
+  check_shape("patches of the images", bright, attribution.mask.sizes());
+  std::vector<double> shares;
+  for (int64_t site = 0; site < attribution.keep.size(2); ++site) {
+    const at::Tensor masked = attribution.keep.select(2, site).logical_not();
+    shares.push_back((bright * masked).sum().item<double>() / bright.sum().item<double>());
+  }
+  return shares;
+}
+
+std::vector<Overlay> image_overlays(const Attribution& attribution, const Batch& batch,
+                                    int64_t columns, const at::Tensor& predicted,
+                                    const std::vector<std::string>& classes,
+                                    const std::string& name) {
+  check_shape("predicted", predicted, {batch.size()});
+  const auto class_of = [&](const at::Tensor& label) {
+    const auto index = label.item<int64_t>(), count = static_cast<int64_t>(classes.size());
+    require(index >= 0 && index < count, "classes", fmt::format("a name of class {}", index),
+            fmt::format("{} names", count));
+    return classes[static_cast<size_t>(index)];
+  };
+  std::vector<Overlay> rows;
+  for (int64_t i = 0; i < batch.size(); ++i) {
+    rows.push_back(overlay(attribution, i, batch.inputs[0][i], columns,
+                           fmt::format("{}: {}, predicted {}", name, class_of(batch.labels[i]),
+                                       class_of(predicted[i]))));
+  }
+  return rows;
 }
 
 }  // namespace diffmask

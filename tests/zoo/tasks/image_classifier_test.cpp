@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <memory>
 
 #include "diffmask/attribution/diffmask.hpp"
@@ -63,6 +64,52 @@ TEST(ImageClassifierTest, ExplainsATransformer) {
   EXPECT_EQ(training.recipe.name, "encoder_hidden");
   EXPECT_EQ(training.recipe.expected_every, 0) << "samples alone";
   EXPECT_LT(training.epsilon, 0.1) << "to a margin";
+}
+
+TEST(ImageClassifierTest, IsTrainedByItsOwnSettings) {
+  const PaddedDataset data = made_images(64, make_generator(2)).dataset(49);
+  for (const ImageClassifier& classifier :
+       {image_classifier(conv(), 7), image_classifier(transformer())}) {
+    const SupervisedOptions options = classifier.supervised(/*seed=*/3);
+    EXPECT_EQ(options.seed, 3u);
+    const auto summary = train_supervised(*classifier.module, classifier.forward, cross_entropy,
+                                          data, data, options);
+    EXPECT_LT(summary.loss, std::log(10.0)) << "chance";
+  }
+}
+
+TEST(ImageClassifierTest, TellsHowBrightIsWhatMasksTake) {
+  at::Tensor image = at::zeros({2, 1, 4, 4});
+  image[0][0][0][0] = 3;  // in the first patch of 2 x 2
+  image[1][0][3][3] = 1;  // in the last
+  at::Tensor keep = at::ones({2, 4, 2}, at::kBool);
+  keep.select(1, 0).select(1, 1).fill_(false);  // the second site masks the first patch
+  const Attribution attribution{{"a", "b"}, keep.to(at::kFloat), keep, at::ones({2, 4}, at::kBool)};
+  const Positions patches{Positions::Layout::image, 2};
+  EXPECT_EQ(masked_brightness(attribution, image, patches), (std::vector<double>{0, 0.75}));
+  expect_refused({{"patches",
+                   [&] {
+                     masked_brightness(attribution, image, {Positions::Layout::image, 1});
+                   },
+                   "patches of the images has to be of shape"}});
+}
+
+TEST(ImageClassifierTest, RowsOfAPageNameClasses) {
+  Batch batch = made_images(3, make_generator(2)).dataset(49).batch({2, 0});
+  batch.labels = at::tensor(std::vector<int64_t>{1, 0}, at::kLong);
+  const at::Tensor scores = at::rand({2, 49, 1}, make_generator(0));
+  const Attribution attribution{{"image"}, scores, scores.gt(0.5), batch.mask};
+  const auto rows_of = [&](int64_t second) {
+    return image_overlays(attribution, batch, 7,
+                          at::tensor(std::vector<int64_t>{1, second}, at::kLong), {"shirt", "coat"},
+                          "net");
+  };
+  const auto rows = rows_of(1);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].title, "net: coat, predicted coat");
+  EXPECT_EQ(rows[1].title, "net: shirt, predicted coat");
+  EXPECT_TRUE(rows[1].image.equal(batch.inputs[0][1]));
+  expect_refused({{"name", [&] { rows_of(2); }, "classes has to be a name of class 2"}});
 }
 
 TEST(ImageClassifierTest, RefusesWhatHasNoSuchPatches) {
