@@ -11,12 +11,10 @@
 // paper's GNNExplainer has an AUC of 0.925 on BA-Shapes, 0.836 on BA-Community, 0.948 on
 // Tree-Cycles and 0.875 on Tree-Grid; its public implementation explains what --attached does.
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/attribution/learned/gnn_explainer.hpp"
-#include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/zoo/tasks/motif_task.hpp"
 #include "program.hpp"
@@ -152,10 +150,7 @@ int main(int argc, char** argv) {
     for (uint64_t seed = 0; seed < settings.seeds; ++seed) {
       for (json& row : run(settings, seed)) rows.push_back(std::move(row));
     }
-    if (!settings.json_file.empty()) {
-      dm::write_file(settings.json_file,
-                     json{{"data", settings.data}, {"rows", rows}}.dump(2) + "\n");
-    }
+    write_json(settings.json_file, {{"data", settings.data}, {"rows", rows}});
     return 0;
   });
 }
