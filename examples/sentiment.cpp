@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <future>
-#include <nlohmann/json.hpp>
 
 #include "diffmask/attribution/diffmask.hpp"
 #include "diffmask/core/file.hpp"
@@ -60,20 +59,62 @@ void fit(dm::DiffMask& input, dm::DiffMask& hidden, const dm::Dataset& training,
   fmt::print("\ninput: {}\nhidden: {}\n", of_input.full_report(), beside.get().full_report());
 }
 
-// The first twenty reviews, both ways of masking below one another.
-std::vector<dm::Heatmap> pictures(const dm::Attribution& both,
-                                  const std::vector<dm::Review>& reviews,
-                                  const at::Tensor& predicted, const at::Tensor& labels) {
-  const auto name = [](const at::Tensor& label) { return kClassNames[label.item<int64_t>()]; };
-  std::vector<dm::Heatmap> maps;
-  for (int64_t i = 0; i < std::min<int64_t>(20, predicted.size(0)); ++i) {
-    std::vector<std::string> words;
-    for (const dm::Word& word : reviews[static_cast<size_t>(i)].words) words.push_back(word.text);
-    maps.push_back(dm::heatmap(both, i, words,
-                               fmt::format("Review {}: predicted {}, rated {}", i + 1,
-                                           name(predicted[i]), name(labels[i]))));
+// What the masks cost, which words survive, and a picture of the first twenty reviews.
+void report(const dm::FrozenModel& model, const dm::ReviewDatasets& data,
+            const std::vector<dm::Review>& reviews, const std::map<std::string, double>& lexicon,
+            const std::vector<dm::Gating>& gatings, const Options& options,
+            const dm::InterruptGuard& guard) {
+  const auto found = dm::score_masks(model, data.held_out, gatings,
+                                     {.scorer = dm::scorer::classes(kClasses),
+                                      .controls = {dm::control::random(/*draws=*/5)},
+                                      .seed = options.seed,
+                                      .batch_size = 128,
+                                      .progress = guard.callback()});
+  fmt::print("{}\n{}", found.full_report("held out"), found.brief_report());
+  auto figures = nlohmann::json::parse(found.json());
+  const dm::Batch batch = data.held_out.batch(dm::iota(data.held_out.size()));
+  for (const dm::Gating& gating : gatings) {
+    if (lexicon.empty()) continue;
+    const auto attribution = gating.method.attribute(batch);
+    figures[gating.name == "input" ? "valence" : "valence_hidden"] =
+        told_means(fmt::format("{} gating, depths of {} that a word survives, by valence",
+                               gating.name, attribution.sites.size()),
+                   dm::valence_names(), dm::survival_by_valence(attribution, reviews, lexicon));
   }
-  return maps;
+  const int64_t shown = std::min<int64_t>(20, batch.size());
+  const auto predicted = model.record(batch.inputs).output().argmax(1);
+  const auto maps =
+      dm::review_heatmaps(dm::attribute(gatings, batch), reviews, kClassNames,
+                          predicted.narrow(0, 0, shown), batch.labels.narrow(0, 0, shown));
+  fmt::print("\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
+  dm::write_file(options.html,
+                 dm::html_report("What the classifier needs",
+                                 "Twenty held-out reviews. A cell shows the probability that a "
+                                 "word's state is needed at a depth.",
+                                 maps));
+  if (!options.picture.empty()) dm::write_file(options.picture, dm::svg_heatmap(maps[0]));
+  write_json(options.json, figures);
+  fmt::print("wrote {}\n", options.html);
+}
+
+std::shared_ptr<dm::GruClassifier> classifier(const dm::ReviewDatasets& data,
+                                              const Options& options,
+                                              const dm::InterruptGuard& guard) {
+  const auto net = std::make_shared<dm::GruClassifier>(
+      dm::GruClassifierOptions{.vocabulary = data.vocabulary.size(), .classes = kClasses},
+      dm::make_generator(dm::derive_seed(options.seed, 100)));
+  const auto trained = dm::train_supervised(
+      *net, [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); }, dm::cross_entropy,
+      data.training, data.development,
+      {.epochs = options.epochs,
+       .rate = 8e-3,
+       .weight_decay = 0.1,
+       .pool = 16,
+       .seed = options.seed},
+      watched("classifier", guard));
+  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
+             trained.loss, trained.seconds);
+  return net;
 }
 
 int run(const Options& options) {
@@ -89,21 +130,7 @@ int run(const Options& options) {
              data.training.size(), data.development.size(), data.held_out.size(),
              data.vocabulary.size());
 
-  const auto net = std::make_shared<dm::GruClassifier>(
-      dm::GruClassifierOptions{.vocabulary = data.vocabulary.size(), .classes = kClasses},
-      dm::make_generator(dm::derive_seed(options.seed, 100)));
-  const auto forward = [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); };
-  const dm::SupervisedOptions supervised{.epochs = options.epochs,
-                                         .rate = 8e-3,
-                                         .weight_decay = 0.1,
-                                         .pool = 16,
-                                         .seed = options.seed};
-  const auto trained =
-      dm::train_supervised(*net, forward, dm::cross_entropy, data.training, data.development,
-                           supervised, watched("classifier", guard));
-  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
-             trained.loss, trained.seconds);
-
+  const auto net = classifier(data, options, guard);
   const auto model = dm::staged(net);
   const auto probe = dm::mlp_probe({.hidden_size = 128, .layer_norm = true});
   dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = probe});
@@ -117,42 +144,9 @@ int run(const Options& options) {
     fmt::print("saved {}-*.safetensors\n", begin);
   }
   check_interrupt();
-
-  const auto found = dm::score_masks(
-      *model, data.held_out,
-      {{"input", input, options.input_epsilon}, {"hidden", hidden, options.hidden_epsilon}},
-      {.scorer = dm::scorer::classes(kClasses),
-       .controls = {dm::control::random(/*draws=*/5)},
-       .seed = options.seed,
-       .batch_size = 128,
-       .progress = guard.callback()});
-  fmt::print("{}\n{}", found.full_report("held out"), found.brief_report());
-  auto report = nlohmann::json::parse(found.json());
-  const dm::Batch batch = data.held_out.batch(dm::iota(data.held_out.size()));
-  const auto by_input = input.attribute(batch), by_hidden = hidden.attribute(batch);
-  for (const auto& [key, of] : {std::pair{"valence", &by_input}, {"valence_hidden", &by_hidden}}) {
-    if (lexicon.empty()) continue;
-    fmt::print("\n{} gating, depths of {} that a word survives, by valence: ",
-               of == &by_input ? "input" : "hidden", of->sites.size());
-    const auto means = dm::survival_by_valence(*of, parts.held_out, lexicon);
-    for (size_t c = 0; c < means.size(); ++c) {
-      fmt::print("{} {:.2f}  ", dm::valence_names()[c], means[c]);
-      report[key][dm::valence_names()[c]] = means[c];
-    }
-  }
-
-  const auto maps =
-      pictures(dm::side_by_side({{"input", by_input}, {"hidden", by_hidden}}), parts.held_out,
-               model->record(batch.inputs).output().argmax(1), data.held_out.labels());
-  fmt::print("\n\n{}\n", dm::terminal_heatmap(maps[0], /*colour=*/::isatty(1) != 0));
-  dm::write_file(options.html,
-                 dm::html_report("What the classifier needs",
-                                 "Twenty held-out reviews. A cell shows the probability that a "
-                                 "word's state is needed at a depth.",
-                                 maps));
-  if (!options.picture.empty()) dm::write_file(options.picture, dm::svg_heatmap(maps[0]));
-  if (!options.json.empty()) dm::write_file(options.json, report.dump(2) + "\n");
-  fmt::print("wrote {}\n", options.html);
+  report(*model, data, parts.held_out, lexicon,
+         {{"input", input, options.input_epsilon}, {"hidden", hidden, options.hidden_epsilon}},
+         options, guard);
   return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/core/shape.hpp"
 #include "diffmask/metrics/agreement.hpp"
 
 namespace diffmask {
@@ -176,6 +177,25 @@ std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& revi
     sentences.push_back(std::move(sentence));
   }
   return sentences;
+}
+
+std::vector<Heatmap> review_heatmaps(const Attribution& attribution,
+                                     const std::vector<Review>& reviews,
+                                     const std::vector<std::string>& class_names,
+                                     const at::Tensor& predicted, const at::Tensor& labels) {
+  check_shape("labels", labels, predicted.sizes());
+  const auto name = [&](const at::Tensor& label) {
+    return class_names.at(static_cast<size_t>(label.item<int64_t>()));
+  };
+  std::vector<Heatmap> maps;
+  for (int64_t i = 0; i < predicted.size(0); ++i) {
+    std::vector<std::string> words;
+    for (const Word& word : reviews.at(static_cast<size_t>(i)).words) words.push_back(word.text);
+    maps.push_back(heatmap(attribution, i, words,
+                           fmt::format("Review {}: predicted {}, rated {}", i + 1,
+                                       name(predicted[i]), name(labels[i]))));
+  }
+  return maps;
 }
 
 std::vector<double> survival_by_valence(const Attribution& attribution,

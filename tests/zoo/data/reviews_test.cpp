@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "diffmask/core/file.hpp"
+#include "diffmask/core/random.hpp"
 #include "tests/bad_input.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -226,6 +227,24 @@ TEST(ValenceTest, HasFiveClasses) {
   EXPECT_EQ(survived[2], 0.5);
   EXPECT_EQ(survived[1], 2.0);
   EXPECT_TRUE(std::isnan(survived[0]));
+}
+
+TEST(ReviewHeatmapsTest, NameWordsAndClasses) {
+  const std::vector<Review> reviews = {{words("A Fine film"), 1.0}, {words("dull"), -1.0}};
+  const at::Tensor scores = at::rand({2, 3, 1}, make_generator(0));
+  at::Tensor mask = at::ones({2, 3}, at::kBool);
+  mask[1].narrow(0, 1, 2).fill_(false);
+  const Attribution attribution{{"low"}, scores, scores.gt(0.5), mask};
+  const auto labels = at::tensor(std::vector<int64_t>{1, 0}, at::kLong);
+  const auto maps = review_heatmaps(attribution, reviews, {"bad", "good"}, 1 - labels, labels);
+  ASSERT_EQ(maps.size(), 2u);
+  EXPECT_EQ(maps[0].title, "Review 1: predicted bad, rated good");
+  EXPECT_EQ(maps[0].positions, (std::vector<std::string>{"A", "Fine", "film"}));
+  EXPECT_EQ(maps[1].positions, (std::vector<std::string>{"dull"}));
+  EXPECT_EQ(review_heatmaps(attribution, reviews, {"bad", "good"}, labels.narrow(0, 0, 1),
+                            labels.narrow(0, 0, 1))
+                .size(),
+            1u);
 }
 
 }  // namespace

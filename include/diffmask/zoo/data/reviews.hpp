@@ -19,6 +19,7 @@
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/data/dataset.hpp"
+#include "diffmask/report/heatmap.hpp"
 #include "diffmask/zoo/data/trees.hpp"
 #include "diffmask/zoo/data/words.hpp"
 
@@ -81,6 +82,13 @@ const std::vector<std::string>& valence_names();
 std::vector<LabelledSentence> labelled_sentences(const std::vector<Review>& reviews,
                                                  const std::vector<double>& borders,
                                                  const std::map<std::string, double>& lexicon);
+
+/// A picture of each of the first N reviews, titled by its predicted class and its own.
+/// Shape: predicted, labels (N) int64; the attribution has N rows or more, in the reviews' order.
+std::vector<Heatmap> review_heatmaps(const Attribution& attribution,
+                                     const std::vector<Review>& reviews,
+                                     const std::vector<std::string>& class_names,
+                                     const at::Tensor& predicted, const at::Tensor& labels);
 
 /// The mean number of depths that a word of each valence class survives; NaN where there is none.
 /// The attribution is of these reviews, in this order.
