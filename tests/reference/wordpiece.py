@@ -74,7 +74,7 @@ SETTINGS = [
 UNLIMITED = 1 << 20
 
 
-def build(vocabulary, lowercase, strip_accents, chinese_characters):
+def build(vocabulary, lowercase, strip_accents, chinese_characters, special=SPECIAL):
     ids = {token: i for i, token in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(
@@ -84,7 +84,7 @@ def build(vocabulary, lowercase, strip_accents, chinese_characters):
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])])
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     return tokenizer
 
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
-#include <string_view>
+#include <span>
 #include <vector>
 
 #include "zoo/data/utf8.hpp"
@@ -72,12 +72,12 @@ int combining_class(int32_t code) {
 }
 
 // Brings all marks into canonical order, including those that are not accents and stay.
-void sort_marks(std::vector<Letter>& letters) {
-  const auto is_base = [](const Letter& letter) { return combining_class(letter.code) == 0; };
+void sort_marks(std::vector<Character>& letters) {
+  const auto is_base = [](const Character& letter) { return combining_class(letter.code) == 0; };
   for (auto at = letters.begin(); at != letters.end();) {
     const auto begin = std::find_if_not(at, letters.end(), is_base);
     at = std::find_if(begin, letters.end(), is_base);
-    std::stable_sort(begin, at, [](const Letter& a, const Letter& b) {
+    std::stable_sort(begin, at, [](const Character& a, const Character& b) {
       return combining_class(a.code) < combining_class(b.code);
     });
   }
@@ -102,19 +102,17 @@ bool is_punctuation(int32_t code) {
   return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO && !is_newer(code);
 }
 
-std::vector<Letter> normalise(std::string_view text, int64_t offset,
-                              const WordPieceOptions& options, int64_t& invalid) {
+std::vector<Character> normalise(std::span<const Character> text, const WordPieceOptions& options) {
   const bool strips = options.strip_accents.value_or(options.lowercase);
-  std::vector<Letter> letters;
+  std::vector<Character> letters;
   letters.reserve(text.size());
   bool has_marks = false;
-  for (const Character& character : decode_utf8(text, invalid)) {
-    const int64_t begin = offset + character.begin, end = offset + character.end;
+  for (const Character& character : text) {
     const auto add = [&](int32_t code) {
       const bool is_dotted = options.lowercase && code == kDottedI;  // the one that becomes two
       if (options.lowercase) code = is_dotted ? 'i' : utf8proc_tolower(code);
-      letters.push_back({code, begin, end});
-      if (is_dotted) letters.push_back({kDotAbove, begin, end});
+      letters.push_back({code, character.begin, character.end});
+      if (is_dotted) letters.push_back({kDotAbove, character.begin, character.end});
     };
     if (is_control(character.code)) continue;
     if (is_space(character.code)) {
@@ -136,7 +134,7 @@ std::vector<Letter> normalise(std::string_view text, int64_t offset,
   }
   if (has_marks) {
     sort_marks(letters);
-    std::erase_if(letters, [](const Letter& letter) { return is_accent(letter.code); });
+    std::erase_if(letters, [](const Character& letter) { return is_accent(letter.code); });
   }
   return letters;
 }

@@ -1,5 +1,5 @@
 // The golden values are those of Hugging Face's tokenizers library: tests/reference/wordpiece.py
-// wrote tests/zoo/data/wordpiece.json, and writes the folder that DIFFMASK_WORDPIECE names.
+// wrote tests/zoo/data/wordpiece.json, added_tokens.py the file of that name, and the former writes the folder that DIFFMASK_WORDPIECE names.
 #include "diffmask/zoo/data/wordpiece.hpp"
 
 #include <gtest/gtest.h>
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "diffmask/core/file.hpp"
 #include "tests/bad_input.hpp"
@@ -37,6 +38,14 @@ WordPieceOptions options_of(const json& setting) {
   if (!setting["strip_accents"].is_null()) options.strip_accents = setting["strip_accents"];
   options.chinese_characters = setting["chinese_characters"];
   options.longest = setting["longest"];
+  for (const json& token : setting.value("added", json::array())) {
+    options.added.push_back({.content = token["content"],
+                             .special = token["special"],
+                             .normalized = token["normalized"],
+                             .single_word = token["single_word"],
+                             .lstrip = token["lstrip"],
+                             .rstrip = token["rstrip"]});
+  }
   return options;
 }
 
@@ -89,6 +98,54 @@ TEST(WordPieceTest, AgreesWithTheReferenceOnHardTexts) {
   const char* source = std::getenv("DIFFMASK_SOURCE");
   if (!source) GTEST_SKIP() << "DIFFMASK_SOURCE is not set: run this test by ctest";
   expect_same_as(std::string(source) + "/tests/zoo/data/wordpiece.json");
+}
+
+TEST(WordPieceTest, FindsAddedTokensAsTheReferenceDoes) {
+  const char* source = std::getenv("DIFFMASK_SOURCE");
+  if (!source) GTEST_SKIP() << "DIFFMASK_SOURCE is not set: run this test by ctest";
+  expect_same_as(std::string(source) + "/tests/zoo/data/added_tokens.json");
+}
+
+TEST(WordPieceTest, ReadsAddedTokensFromTheFoldersOfEveryVersion) {
+  const char* source = std::getenv("DIFFMASK_SOURCE");
+  if (!source) GTEST_SKIP() << "DIFFMASK_SOURCE is not set: run this test by ctest";
+  const json file =
+      json::parse(read_file(std::string(source) + "/tests/zoo/data/added_tokens.json"));
+  for (const json& made : file["folders"]) {
+    const TemporaryFolder folder;
+    for (const auto& item : made["files"].items()) {
+      const json& contents = item.value();
+      write_file(folder / item.key(),
+                 contents.is_string() ? contents.get<std::string>() : contents.dump());
+    }
+    const WordPiece tokenizer = WordPiece::load(folder.path());
+    EXPECT_EQ(tokenizer.size(), made["size"]) << made["what"];
+    for (const json& one : made["cases"]) {
+      EXPECT_EQ(tokenizer.encode(one["text"].get<std::string>()).ids, one["ids"].get<Ids>())
+          << made["what"] << ": " << one["text"];
+    }
+  }
+}
+
+TEST(WordPieceTest, NumbersAddedTokensOnFromTheVocabulary) {
+  const auto with = [](std::vector<AddedToken> added) {
+    return WordPiece(kVocabulary, {.added = std::move(added)});
+  };
+  const WordPiece tokenizer =
+      with({{.content = "film", .id = 10}, {.content = "<a>", .id = 14}, {.content = "<b>"}});
+  EXPECT_EQ(tokenizer.size(), 16);
+  EXPECT_EQ(tokenizer.id("<b>"), 15);
+  EXPECT_EQ(tokenizer.token(15), "<b>");
+  EXPECT_EQ(tokenizer.encode("the<B>film").ids, (Ids{2, 5, 15, 10, 3}));
+  EXPECT_EQ(tokenizer.encode("the<B>film").bytes[2], (ByteSpan{3, 6}));
+  expect_refused<FileError>({
+      {"a gap", [&] { with({{.content = "<a>", .id = 15}}); },
+       "the added token '<a>' has to have the id 14, the next after the vocabulary, but got 15"},
+      {"another's id", [&] { with({{.content = "film", .id = 14}}); },
+       "the added token 'film' has to have the id 10, but got 14"},
+      {"nothing", [&] { with({{.content = ""}}); }, "the added token '' has to hold a character"},
+      {"nothing left", [&] { with({{.content = "\u00ad"}}); }, "has to hold a character"},
+  });
 }
 
 TEST(WordPieceTest, AgreesWithTheReferenceOnCorpora) {
@@ -299,7 +356,7 @@ TEST_F(WordPieceFolderTest, NamesWhatIsWrong) {
     };
   };
   json extra = tokenizer()["added_tokens"];
-  extra.push_back({{"id", 14}, {"content", "<new>"}});
+  extra.push_back({{"id", 15}, {"content", "<new>"}});
   expect_refused<FileError>({
       {"no object", with(json::array()), file + ": "},
       {"no model", with(json::object()), file + ": "},
@@ -314,9 +371,11 @@ TEST_F(WordPieceFolderTest, NamesWhatIsWrong) {
       {"cleaning", with(tokenizer("/normalizer/clean_text", false)),
        "clean_text has to be true, but got false"},
       {"flag", with(tokenizer("/normalizer/lowercase", "yes")), file + ": "},
-      {"added token", with(tokenizer("/added_tokens", extra)), "the added token '<new>'"},
-      {"added flag", with(tokenizer("/added_tokens/4/lstrip", true)),
-       "lstrip has to be false, but got true"},
+      {"added token", with(tokenizer("/added_tokens", extra)),
+       "the added token '<new>' has to have the id 14, the next after the vocabulary, but got 15"},
+      {"added without id", with(tokenizer("/added_tokens", json::array({{{"content", "<new>"}}}))),
+       file + ": "},
+      {"added flag", with(tokenizer("/added_tokens/4/lstrip", "yes")), file + ": "},
       {"not JSON",
        [&] {
          write_file(file, "{");
@@ -335,6 +394,11 @@ TEST_F(WordPieceFolderTest, NamesWhatIsWrong) {
   write_vocabulary(kVocabulary);
   write("tokenizer_config.json", {{"do_lower_case", 1.5}});
   expect_refused<FileError>({{"config", load, config + ": "}});
+  write("tokenizer_config.json", {{"mask_token", "<mask>"}});
+  expect_refused<FileError>(
+      {{"other names", load, config + ": mask_token has to be [MASK], but got <mask>"}});
+  write("tokenizer_config.json", {{"added_tokens_decoder", {{"x", {{"content", "<new>"}}}}}});
+  expect_refused<FileError>({{"no number", load, config + ": "}});
   write("tokenizer_config.json", {{"model_max_length", 2}});
   expect_refused({{"too short", load, "longest has to be >= 3, but got 2"}});
 }
