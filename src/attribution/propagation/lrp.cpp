@@ -62,10 +62,10 @@ bool needs_weights(const LrpEntry* entry) {
 
 std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at::Tensor>& given,
                                 const LrpTable& table, const LrpOptions& options,
-                                const Makers& makers) {
+                                const Around& around) {
   const LrpEntry* entry = table(operation);
   if (!entry && operation.varying.size() == 1) {
-    const Origin product = origin_of(operation.varying[0], makers);
+    const Origin product = origin_of(operation.varying[0], around.makers);
     const auto affine = Affine::of_sum(operation, product);
     const LrpEntry* own = affine ? table(*product.operation) : nullptr;
     if (affine && needs_weights(own)) {
@@ -78,7 +78,7 @@ std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at
     const std::string pattern = entry->operators.empty() ? "weights" : entry->operators;
     amounts = apply(entry->rule.function, pattern, call_of(operation, given));
   } else {
-    amounts = relevance(operation, given, entry ? &entry->rule : nullptr, options, makers);
+    amounts = relevance(operation, given, entry ? &entry->rule : nullptr, options, around);
   }
   std::vector<Tape::Share> shares;
   for (size_t i = 0; i < amounts.size(); ++i) shares.push_back({operation.varying[i], amounts[i]});
@@ -89,14 +89,14 @@ std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at
 // operator of any other is named.
 std::vector<Tape::Share> checked(const Operation& operation, const std::vector<at::Tensor>& given,
                                  const LrpTable& table, const LrpOptions& options,
-                                 const Makers& makers) {
+                                 const Around& around) {
   std::vector<Tape::Share> result;
   if (has_nan(operation.varying) || has_nan(operation.outputs)) {
     const Operation cleaned = without_nan(operation);
-    result = shares(cleaned, given, table, options, makers);
+    result = shares(cleaned, given, table, options, around);
     for (size_t i = 0; i < result.size(); ++i) result[i].to = operation.varying[i];
   } else {
-    result = shares(operation, given, table, options, makers);
+    result = shares(operation, given, table, options, around);
   }
   for (const Tape::Share& share : result) {
     if (!share.amount.defined() || share.amount.isfinite().all().item<bool>()) continue;
@@ -133,11 +133,12 @@ Attribution Lrp::explain(const Batch& batch) const {
   const at::Tensor start = (output * slope).masked_fill(slope == 0, 0);  // also of -inf
   const LrpTable table(lrp_.rules);
   const Tape& tape = pass.tape();
-  const Makers makers = [&](const at::Tensor& tensor) { return tape.maker(tensor, {}); };
+  const Around around{[&](const at::Tensor& tensor) { return tape.maker(tensor, {}); },
+                      [&](const Operation& operation) { return table(operation) != nullptr; }};
   const auto walk = [&](const auto& shares_of) {
     return tape.walk(start.reshape_as(tape.output()), pass.slots(), {},
                      [&](const Operation& operation, const auto& given) {
-                       return shares_of(operation, given, table, lrp_, makers);
+                       return shares_of(operation, given, table, lrp_, around);
                      });
   };
   std::vector<at::Tensor> features = walk(shares);

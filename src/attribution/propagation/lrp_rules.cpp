@@ -175,10 +175,10 @@ Tensors deviation(const Operation& operation, const Tensors& given, double degre
   return {sum};
 }
 
-// Both are explained, or both are the same: each gets half. What is multiplied by 1 / s is divided
-// by s, and gets all.
+// What is multiplied by 1 / s is divided by s, and what is multiplied by a gate is weighted by it:
+// it gets all. Else both get half, as where both are the same.
 Tensors product(const Operation& operation, const at::Tensor& given, const LrpOptions& options,
-                const Makers& makers) {
+                const Around& around) {
   const Tensors& factors = operation.varying;
   if (given.is_complex()) {
     Tensors shares = proportional(operation, given, options.epsilon);
@@ -186,15 +186,22 @@ Tensors product(const Operation& operation, const at::Tensor& given, const LrpOp
     return shares;
   }
   if (factors.size() == 1) return {reduced(given, factors[0])};
-  std::vector<bool> inverse;
-  for (const at::Tensor& factor : factors) inverse.push_back(is_inverse(factor, makers));
-  const bool divides = std::count(inverse.begin(), inverse.end(), true) == 1;
+  const auto scales = [&](const auto& is_scale) {
+    std::vector<bool> is;
+    for (const at::Tensor& factor : factors) is.push_back(is_scale(factor));
+    return std::count(is.begin(), is.end(), true) == 1 ? is : std::vector<bool>();
+  };
+  std::vector<bool> scale =
+      scales([&](const at::Tensor& t) { return is_inverse(t, around.makers); });
+  if (scale.empty()) {
+    scale = scales([&](const at::Tensor& t) { return is_gate(t, around.makers, around.chosen); });
+  }
   Tensors result;
   for (size_t i = 0; i < factors.size(); ++i) {
-    if (divides && inverse[i]) {
-      result.emplace_back();
+    if (scale.empty()) {
+      result.push_back(reduced(given / 2, factors[i]));
     } else {
-      result.push_back(reduced(divides ? given : given / 2, factors[i]));
+      result.push_back(scale[i] ? at::Tensor() : reduced(given, factors[i]));
     }
   }
   return result;
@@ -278,7 +285,7 @@ at::Tensor relevance(const Affine& affine, const at::Tensor& output, const at::T
 
 std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<at::Tensor>& given,
                                   const LrpRule* chosen, const LrpOptions& options,
-                                  const Makers& makers) {
+                                  const Around& around) {
   const Kind kind = kind_of(operation);
   if (kind == Kind::attention) return attention(operation, given[0], chosen, options);
   if (chosen && chosen->kind == LrpRule::Kind::stop) return {};
@@ -297,7 +304,7 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
     case Kind::affine:
       return factors(operation, given[0], options.epsilon);
     case Kind::product:
-      return product(operation, given[0], options, makers);
+      return product(operation, given[0], options, around);
     case Kind::quotient:
       if (operation.varying.size() > 1 && !operation.repeated) {
         return {reduced(given[0], operation.varying[0])};

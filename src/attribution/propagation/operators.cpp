@@ -314,6 +314,18 @@ bool is_inverse(const at::Tensor& tensor, const Makers& makers) {
          !(first.isTensor() && first.toTensor().is_same(operation->varying[0]));
 }
 
+bool is_gate(const at::Tensor& tensor, const Makers& makers, const Chosen& chosen) {
+  const auto operation = origin_of(tensor, makers).operation;
+  if (!operation) return false;
+  const std::string& name = operation->step.operation;
+  if (name == "aten::sigmoid" || name == "aten::hardsigmoid") return !chosen(*operation);
+  if (name != "aten::rsub" && name != "aten::sub") return false;
+  const c10::IValue& from = operation->inputs[name == "aten::rsub" ? 1 : 0];
+  const bool of_one = from.isTensor() ? from.toTensor().eq(1).all().item<bool>()
+                                      : from.isScalar() && from.toScalar().equal(1);
+  return of_one && is_gate(operation->varying[0], makers, chosen);
+}
+
 at::Tensor Affine::b() const {
   if (shift_.defined()) return shift_;
   return b_ ? operation_->inputs[*b_].toTensor() : at::Tensor();

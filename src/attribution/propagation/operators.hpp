@@ -86,6 +86,10 @@ Origin origin_of(const at::Tensor& tensor, const Makers& makers);
 /// Whether it is 1 / s: rsqrt, reciprocal, 1 / s.
 bool is_inverse(const at::Tensor& tensor, const Makers& makers);
 
+/// Whether it is a gate, sigmoid(a) or 1 - sigmoid(a), of a sigmoid that `chosen` does not hold for.
+using Chosen = std::function<bool(const Operation&)>;
+bool is_gate(const at::Tensor& tensor, const Makers& makers, const Chosen& chosen);
+
 /// An operation y = w x + b, of which only x is explained.
 class Affine {
  public:

@@ -63,6 +63,29 @@ TEST(LrpTest, ProductsAreSharedActivationsPassed) {
   expect_near(Lrp(model_of(f), kOneNumber).attribute(batch).scores.flatten(), {3, 3, 5});
 }
 
+// x1 g(x2), where the gate's input is nearly 0, and so would have a share of any size.
+TEST(LrpTest, WhatAGateWeightsGetsAll) {
+  using Function = at::Tensor (*)(const at::Tensor&);
+  const Function gates[] = {[](const at::Tensor& x) { return at::sigmoid(x); },
+                            [](const at::Tensor& x) { return 1 - at::sigmoid(x); },
+                            [](const at::Tensor& x) { return at::hardsigmoid(x); },
+                            [](const at::Tensor& x) { return at::sigmoid(-x).view({-1}); }};
+  const Batch batch = numbered_batch(at::tensor({2.0, 1e3, -1e3 + 1e-9}).view({1, 3, 1}));
+  for (const Function gate : gates) {
+    const auto f = [gate](const at::Tensor& x) {
+      const at::Tensor flat = x.flatten(1);
+      return flat.select(1, 0) * gate(flat.select(1, 1) + flat.select(1, 2));
+    };
+    const auto scores = [&](LrpOptions options) {
+      return Lrp(model_of(f), kOneNumber, std::move(options)).attribute(batch).scores.flatten();
+    };
+    expect_near(scores({}), {1, 0, 0});
+    const LrpOptions half{.rules = {{.operators = "aten::*sigmoid", .rule = lrp::identity()}}};
+    EXPECT_GT(scores(half).abs().max().item<double>(), 1e6);
+    EXPECT_NEAR(scores(half)[0].item<double>(), 0.5, 1e-5);
+  }
+}
+
 // Of x (2, 3, 4).
 Attribution relevance_of(const std::function<at::Tensor(const at::Tensor&)>& f, LrpOptions options,
                          AttributionOptions common = kOneNumber) {

@@ -21,6 +21,7 @@ struct Net {
   int64_t layers = 1;
   bool both_ways = false, batch_first = true, biases = true;
   std::vector<int64_t> lengths = {};  // of packed sequences, from the longest; none: all positions
+  bool from_zero = false;             // whether it starts from states of 0
 
   int64_t gates() const { return kind == Kind::rnn ? 1 : kind == Kind::gru ? 3 : 4; }
   int64_t directions() const { return both_ways ? 2 : 1; }
@@ -48,7 +49,8 @@ struct Net {
 
   // h and c at the start. Shape: (layers x directions, B, H).
   at::Tensor start(int64_t batch, uint64_t seed) const {
-    return random_tensor({layers * directions(), batch, kHidden}, seed);
+    const at::Tensor states = random_tensor({layers * directions(), batch, kHidden}, seed);
+    return from_zero ? at::zeros_like(states) : states;
   }
 };
 
@@ -153,16 +155,23 @@ inline std::shared_ptr<const FrozenModel> by_cells(const Net& net, int64_t batch
   return load_script(folder / "cells.pt");
 }
 
-using OneMinus = std::function<at::Tensor(const at::Tensor& a)>;  // 1 - sigmoid(a)
+using Function = std::function<at::Tensor(const at::Tensor& a)>;
 
-inline at::Tensor subtracted(const at::Tensor& a) { return 1 - at::sigmoid(a); }
-inline at::Tensor negated(const at::Tensor& a) { return at::sigmoid(-a); }
+// What a net is written out with.
+struct Activations {
+  Function one_minus;  // 1 - sigmoid(a)
+  Function sigmoid = [](const at::Tensor& a) { return at::sigmoid(a); };
+  Function tanh = [](const at::Tensor& a) { return at::tanh(a); };
+};
+
+inline const Activations subtracted{[](const at::Tensor& a) { return 1 - at::sigmoid(a); }};
+inline const Activations negated{[](const at::Tensor& a) { return at::sigmoid(-a); }};
 
 // Of sequences of one length. Gives the outputs and the last states.
 inline std::pair<at::Tensor, std::vector<at::Tensor>> written_out(const Net& net, at::Tensor x,
                                                                   const at::Tensor& starts_h,
                                                                   const at::Tensor& starts_c,
-                                                                  const OneMinus& one_minus) {
+                                                                  const Activations& f) {
   const std::vector<at::Tensor> weights = net.weights();
   const size_t each = net.biases ? 4 : 2;
   std::vector<at::Tensor> last_h, last_c;
@@ -182,14 +191,14 @@ inline std::pair<at::Tensor, std::vector<at::Tensor>> written_out(const Net& net
         const int64_t t = way == 0 ? k : x.size(1) - 1 - k;
         const auto a = gates(x.select(1, t), 0), b = gates(h, 1);
         if (net.kind == Kind::rnn) {
-          h = at::tanh(a[0] + b[0]);
+          h = f.tanh(a[0] + b[0]);
         } else if (net.kind == Kind::gru) {
-          const at::Tensor r = at::sigmoid(a[0] + b[0]), of_z = a[1] + b[1];
-          const at::Tensor n = at::tanh(a[2] + r * b[2]);
-          h = one_minus(of_z) * n + at::sigmoid(of_z) * h;
+          const at::Tensor r = f.sigmoid(a[0] + b[0]), of_z = a[1] + b[1];
+          const at::Tensor n = f.tanh(a[2] + r * b[2]);
+          h = f.one_minus(of_z) * n + f.sigmoid(of_z) * h;
         } else {
-          c = at::sigmoid(a[1] + b[1]) * c + at::sigmoid(a[0] + b[0]) * at::tanh(a[2] + b[2]);
-          h = at::sigmoid(a[3] + b[3]) * at::tanh(c);
+          c = f.sigmoid(a[1] + b[1]) * c + f.sigmoid(a[0] + b[0]) * f.tanh(a[2] + b[2]);
+          h = f.sigmoid(a[3] + b[3]) * f.tanh(c);
         }
         outputs[static_cast<size_t>(t)] = h;
       }
@@ -204,10 +213,10 @@ inline std::pair<at::Tensor, std::vector<at::Tensor>> written_out(const Net& net
 }
 
 // Packed sequences are run one by one.
-inline at::Tensor written_out(const Net& net, const at::Tensor& x, const OneMinus& one_minus) {
+inline at::Tensor written_out(const Net& net, const at::Tensor& x, const Activations& f) {
   const at::Tensor h = net.start(x.size(0), 5), c = net.start(x.size(0), 6);
   if (net.lengths.empty()) {
-    const auto [outputs, last] = written_out(net, x, h, c, one_minus);
+    const auto [outputs, last] = written_out(net, x, h, c, f);
     return side_by_side(outputs, last);
   }
   std::vector<at::Tensor> rows;
@@ -215,7 +224,7 @@ inline at::Tensor written_out(const Net& net, const at::Tensor& x, const OneMinu
     const auto i = static_cast<int64_t>(row);
     const int64_t length = net.lengths[row];
     const auto [outputs, last] = written_out(net, x.narrow(0, i, 1).narrow(1, 0, length),
-                                             h.narrow(1, i, 1), c.narrow(1, i, 1), one_minus);
+                                             h.narrow(1, i, 1), c.narrow(1, i, 1), f);
     const at::Tensor padded = at::constant_pad_nd(outputs, {0, 0, 0, kPositions - length});
     rows.push_back(side_by_side(padded, last));
   }
@@ -234,8 +243,8 @@ inline std::shared_ptr<const FrozenModel> whole(const Net& net) {
   return weighted([net](const at::Tensor& x) { return fused(net, x); });
 }
 
-inline std::shared_ptr<const FrozenModel> in_parts(const Net& net, const OneMinus& one_minus) {
-  return weighted([=](const at::Tensor& x) { return written_out(net, x, one_minus); });
+inline std::shared_ptr<const FrozenModel> in_parts(const Net& net, const Activations& f) {
+  return weighted([=](const at::Tensor& x) { return written_out(net, x, f); });
 }
 
 inline Batch example() { return numbered_batch(random_tensor({3, kPositions, kFeatures}, 1)); }

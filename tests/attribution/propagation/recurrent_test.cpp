@@ -49,6 +49,23 @@ TEST(RecurrentTest, LrpGivesWhatItGivesOfTheParts) {
   }
 }
 
+// x times the gradient where gates are constants and f(a) is a (f(a) / a), the fraction a constant.
+TEST(RecurrentTest, LrpTakesGatesAsWeights) {
+  const auto gate = [](const at::Tensor& a) { return at::sigmoid(a).detach(); };
+  const Activations constant{[](const at::Tensor& a) { return at::sigmoid(-a).detach(); }, gate,
+                             [](const at::Tensor& a) { return a * (at::tanh(a) / a).detach(); }};
+  for (Net net : nets()) {
+    if (net.kind == Kind::gru && net.biases) continue;  // r times a constant, of which r has all
+    SCOPED_TRACE(net.name);
+    net.from_zero = true;
+    const at::Tensor x = example().inputs[0].clone().requires_grad_(true);
+    const at::Tensor y = written_out(net, x, constant);
+    y.mv(random_tensor({y.size(1)}, 9)).sum().backward();
+    const Attribution lost = Lrp(whole(net), kOneNumber, {.epsilon = 1e-12}).attribute(example());
+    EXPECT_LE(relative_error(lost.features[0], (x * x.grad()).detach()), 1e-8);
+  }
+}
+
 TEST(RecurrentTest, LrpConservesRelevance) {
   for (const Net& net : nets()) {
     SCOPED_TRACE(net.name);
@@ -173,7 +190,7 @@ TEST(RecurrentTest, LrpOfALinearRecurrence) {
   EXPECT_LE(relative_error(method.attribute(numbered_batch(x)).features[0], expected), 1e-9);
 }
 
-// Without its gates' share: an entry reaches the parts.
+// With an entry for their sigmoid gates are explained, too: an entry reaches the parts.
 TEST(RecurrentTest, TheTablesRulesReachTheGates) {
   const Net net{"gru", Kind::gru};
   const auto relevance = [&](std::vector<LrpEntry> rules) {

@@ -15,6 +15,7 @@
 ///     sums, means, x + y, FFT     epsilon
 ///     std, norms, var             x_i dy/dx_i, in proportion
 ///     x y, both explained         half to each, by epsilon in matrix products (prop. 3.3)
+///     x g, g a gate               all to x
 ///     softmax                     x (R - s sum R), s the output (prop. 3.1)
 ///     log softmax                 x (r - s sum r), r = R / y by epsilon
 ///     attention                   taken apart into products and a softmax
@@ -23,6 +24,12 @@
 ///
 /// x w + b is one operator with weights also where it is written as a product, moves such as view
 /// and permute, and a sum with a constant. Conditions and masks are constants.
+///
+/// A gate is a sigmoid or a hard sigmoid, or 1 minus one. It weights what it is multiplied by, which
+/// gets all (Arras, Montavon, Mueller, Samek, WASSA 2017). Half to each would hand on relevance at a
+/// gate's input a near 0, where the gate is 1/2 whatever a's terms are: their shares R x_i / a have
+/// no bound, and grow from step to step of an LSTM. An entry for the sigmoid's operator, such as
+/// identity, asks for half to each.
 ///
 /// einsum has weights where one of its two operands is explained, else it is a product, of which
 /// each explained operand gets an equal part.
@@ -33,7 +40,7 @@
 /// relevance of the logits' own.
 ///
 /// The parts of recurrent operators, packed or not, are those of src/program/recurrent.hpp: entries
-/// for operators with weights, or for "aten::sigmoid", reach the gates' own. An entry for the
+/// for operators with weights, or for "aten::sigmoid", reach the gates. An entry for the
 /// whole, as "aten::gru", fits nothing.
 ///
 /// Other operators are an error that names them and where they stand, unless the table has an entry
