@@ -93,11 +93,19 @@ class Weighted {
   at::Tensor x_, w_;
 };
 
-// Adds what output k lost, evenly over the inputs that have a weight to it.
+// What output k lost, to its inputs in proportion to |x_i w_ik|; evenly to those that have a weight
+// to it where all of these are 0.
 at::Tensor spread(const Affine& affine, const at::Tensor& lost) {
-  const at::Tensor ones = at::ones_like(affine.w());
-  const at::Tensor inputs = affine.forward(at::ones_like(affine.x()), ones);
-  return affine.backward(ones, lost / inputs);
+  const at::Tensor w = affine.w().abs(), x = affine.x().detach().abs();
+  const at::Tensor size = affine.forward(x, w), none = size == 0;
+  const at::Tensor each = (lost / size).masked_fill(none, 0);
+  at::Tensor result = x * affine.backward(w, each);
+  if (none.any().item<bool>()) {
+    const at::Tensor ones = at::ones_like(w);
+    const at::Tensor inputs = affine.forward(at::ones_like(x), ones);
+    result = result + affine.backward(ones, (lost / inputs).masked_fill(none.logical_not(), 0));
+  }
+  return result;
 }
 
 at::Tensor weighted(const Affine& affine, const at::Tensor& output, const at::Tensor& given,
@@ -134,19 +142,34 @@ Tensors proportional(const Operation& operation, const at::Tensor& given, double
   return result;
 }
 
-// A sum's shares for a constant and for epsilon are lost, or go to its terms alike.
+// The shares of a sum's terms; those of constants and of epsilon are lost, or go to the terms by
+// their weights, which are 1 in x - y, too.
 Tensors linear(const Operation& operation, const at::Tensor& given, const LrpOptions& options) {
   const std::string& name = operation.step.operation;
   const bool adds = name == "aten::add" || name == "aten::sub" || name == "aten::rsub";
-  const bool spreads = options.rest == LrpOptions::Rest::spread && adds;
-  if (spreads && operation.varying.size() == 1) return {reduced(given, operation.varying[0])};
+  const bool spreads = options.rest == LrpOptions::Rest::spread && !given.is_complex();
+  if (spreads && adds && operation.varying.size() == 1) {
+    return {reduced(given, operation.varying[0])};
+  }
   Tensors shares = proportional(operation, given, options.epsilon);
   if (!spreads) return shares;
   const at::Tensor y = operation.outputs[0].detach();
-  const at::Tensor lost = given * (1 - y / stabilised(y, options.epsilon)) / 2;
-  for (size_t i = 0; i < shares.size(); ++i) {
-    shares[i] = shares[i] + reduced(lost, operation.varying[i]);
+  const at::Tensor lost = given * (1 - y / stabilised(y, options.epsilon));
+  if (adds) {
+    for (size_t i = 0; i < shares.size(); ++i) {
+      shares[i] = shares[i] + reduced(lost / 2, operation.varying[i]);
+    }
+    return shares;
   }
+  Tensors ones, zeros;
+  for (const at::Tensor& varying : operation.varying) {
+    ones.push_back(at::ones_like(varying));
+    zeros.push_back(at::zeros_like(varying));
+  }
+  const auto at = [&](const Tensors& terms) { return operation.at(terms).outputs[0].detach(); };
+  const at::Tensor weights = at(ones) - at(zeros);
+  const Tensors rest = operation.gradients({(lost / weights).masked_fill(weights == 0, 0)});
+  for (size_t i = 0; i < shares.size(); ++i) shares[i] = shares[i] + rest[i];
   return shares;
 }
 
@@ -201,7 +224,7 @@ Tensors product(const Operation& operation, const at::Tensor& given, const LrpOp
     if (scale.empty()) {
       result.push_back(reduced(given / 2, factors[i]));
     } else {
-      result.push_back(scale[i] ? at::Tensor() : reduced(given, factors[i]));
+      result.push_back(scale[i] ? at::zeros_like(factors[i]) : reduced(given, factors[i]));
     }
   }
   return result;

@@ -41,7 +41,40 @@ TEST(LrpTest, RulesOfWeights) {
   // (x - low) w+: 3 (2 + 2) = 12, 4 (-1 + 2) = 4.
   expect_near(of_two(lrp::z_box(at::tensor(-2.0), at::tensor(2.0))), {3.0 * 12 / 16, 3.0 * 4 / 16});
   expect_near(of_two(lrp::flat()), {1.5, 1.5});
-  expect_near(of_two(lrp::epsilon(), LrpOptions::Rest::spread), {6.5, -3.5});
+  expect_near(of_two(lrp::epsilon(), LrpOptions::Rest::spread), {6.6, -3.6});
+}
+
+// tanh(a) + u + 1 of a = x1 + x2 nearly 0: the rest that went to a would be blown up by x1 / a.
+TEST(LrpTest, TheRestGoesToWhatIsLarge) {
+  const auto f = [](const at::Tensor& x) {
+    const at::Tensor flat = x.flatten(1), two = flat.narrow(1, 0, 2), one = flat.narrow(1, 2, 1);
+    const at::Tensor h = at::cat({at::tanh(two.sum(1, true)), one}, 1);
+    return at::linear(h, at::ones({1, 2}, h.options()), numbers({1}));
+  };
+  const LrpOptions spread{.epsilon = 1e-12, .rest = LrpOptions::Rest::spread};
+  const auto scores = [&](const std::vector<double>& x) {
+    const Batch batch = numbered_batch(numbers(x).view({1, 3, 1}));
+    const Attribution result = Lrp(model_of(f), kOneNumber, spread).attribute(batch);
+    EXPECT_LE(result.gap.abs().max().item<double>(), 1e-6);
+    return result.scores.flatten();
+  };
+  EXPECT_LE(scores({1e3, -1e3 + 1e-6, 2}).abs().max().item<double>(), 2e3);
+  expect_near(scores({0, 0, 0}), {0.25, 0.25, 0.5});
+}
+
+// What passes through zeros is conserved, too: means, sums, interpolation of what relu cut off.
+TEST(LrpTest, SumsOfZerosSpreadTheRest) {
+  const auto f = [](const at::Tensor& x) {
+    const at::Tensor cut = at::relu(x - 5).transpose(1, 2);
+    const at::Tensor wide = at::upsample_linear1d(cut, at::IntArrayRef{5}, false, c10::nullopt);
+    return at::linear(at::avg_pool1d(wide, 2).mean(2), at::ones({1, 4}, x.options()), numbers({3}))
+               .sum(1) +
+           x.cumsum(1).sum(at::IntArrayRef{1, 2});
+  };
+  const LrpOptions spread{.rest = LrpOptions::Rest::spread};
+  const Batch batch = numbered_batch(random_tensor({2, 3, 4}, 6));
+  const Attribution result = Lrp(model_of(f), kOneNumber, spread).attribute(batch);
+  EXPECT_LE(result.gap.abs().max().item<double>(), 1e-4);
 }
 
 TEST(LrpTest, OfALinearModelItIsWeightTimesInput) {

@@ -114,9 +114,11 @@ struct LrpOptions {
   std::vector<LrpEntry> rules = {};  ///< the first that fits; else the operator's own, as above
   double epsilon = 1e-6;             ///< of rules that are not chosen by the table; > 0
 
-  /// What becomes of the share of biases, other constants, epsilon (of weights and of sums x + y)
-  /// and what softmax and its logarithm do not hand on: it is lost, as published, or spread evenly
-  /// over the inputs, so that relevance is conserved.
+  /// What becomes of the share of biases, other constants, epsilon (of weights and of sums) and what
+  /// softmax and its logarithm do not hand on: it is lost, as published, or spread over the inputs,
+  /// so that relevance is conserved. Weights spread it in proportion to |x_i w_ik|, and evenly where
+  /// all of these are 0: an input near 0 can't hand on much, and would have to blow it up for the
+  /// layers before.
   enum class Rest { lost, spread };
   Rest rest = Rest::lost;
 };
