@@ -87,9 +87,9 @@ std::vector<Tape::Share> shares(const Operation& operation, const std::vector<at
 
 // The shares of a walk that came to what is not finite: NaN that nobody reads counts as 0, and the
 // operator of any other is named.
-std::vector<Tape::Share> checked(const Operation& operation, const std::vector<at::Tensor>& given,
-                                 const LrpTable& table, const LrpOptions& options,
-                                 const Around& around) {
+std::vector<Tape::Share> checked_shares(const Operation& operation,
+                                        const std::vector<at::Tensor>& given, const LrpTable& table,
+                                        const LrpOptions& options, const Around& around) {
   std::vector<Tape::Share> result;
   if (has_nan(operation.varying) || has_nan(operation.outputs)) {
     const Operation cleaned = without_nan(operation);
@@ -142,7 +142,7 @@ Attribution Lrp::explain(const Batch& batch) const {
                      });
   };
   std::vector<at::Tensor> features = walk(shares);
-  if (!are_finite(features)) features = walk(checked);
+  if (!are_finite(features)) features = walk(checked_shares);
   Attribution result = pass.result(features, batch.size());
   const at::Tensor whole = row_sums(start);
   const at::Tensor unit = whole.abs().masked_fill(whole.eq(0), 1);
