@@ -40,15 +40,17 @@ void AttributionOptions::check_state(size_t depth, const at::Tensor& state,
           fmt::format("of {} positions, as batch.mask", batch.mask.size(1)), count);
 }
 
-Attribution finite(Attribution attribution, const std::string& method, bool nan_to_zero) {
+Attribution finite(Attribution attribution, bool nan_to_zero) {
   const auto checked = [&](at::Tensor& values, size_t depth, const char* what) {
     if (!values.defined()) return;
     const at::Tensor bad = at::isfinite(values).logical_not();
     const int64_t count = bad.sum().item<int64_t>();
     if (count == 0) return;
-    require(nan_to_zero, fmt::format("{} of {} at '{}'", what, method, attribution.sites.at(depth)),
-            "finite (nan_to_zero, --nan-to-zero: 0 in place of others)",
-            fmt::format("{} NaN or infinite of {}", count, values.numel()));
+    if (!nan_to_zero) {
+      throw NotFinite(fmt::format("{} at '{}'", what, attribution.sites.at(depth)),
+                      "finite (nan_to_zero, --nan-to-zero: 0 in place of others)",
+                      fmt::format("{} NaN or infinite of {}", count, values.numel()));
+    }
     values = values.masked_fill(bad, 0);
     attribution.zeroed += count;
   };

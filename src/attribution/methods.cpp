@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attribution/learned_methods.hpp"
+#include "attribution/propagation/not_finite.hpp"
 #include "diffmask/attribution/controls.hpp"
 #include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/attribution/gradient/integrated_gradients.hpp"
@@ -17,6 +18,7 @@
 #include "diffmask/attribution/propagation/lrp.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
+#include "diffmask/core/shape.hpp"
 #include "diffmask/program/program.hpp"
 #include "program/program_graph.hpp"
 
@@ -122,20 +124,29 @@ std::string operator_without_gradients(const Program& program, const std::string
   return first;
 }
 
-// A method whose numbers are finite.
+// A method whose numbers are finite; errors say where others come from.
 class Finite : public Attributor {
  public:
-  Finite(std::unique_ptr<Attributor> method, std::string name, bool nan_to_zero)
-      : method_(std::move(method)), name_(std::move(name)), nan_to_zero_(nan_to_zero) {}
+  Finite(std::unique_ptr<Attributor> method, std::string name,
+         std::shared_ptr<const FrozenModel> model, AttributionOptions options)
+      : method_(std::move(method)),
+        name_(std::move(name)),
+        model_(std::move(model)),
+        options_(std::move(options)) {}
 
   Attribution attribute(const Batch& batch) const override {
-    return finite(method_->attribute(batch), name_, nan_to_zero_);
+    try {
+      return finite(method_->attribute(batch), options_.nan_to_zero);
+    } catch (const NotFinite& error) {
+      throw error.because(name_, not_finite_because(*model_, options_, batch));
+    }
   }
 
  private:
   std::unique_ptr<Attributor> method_;
   std::string name_;
-  bool nan_to_zero_;
+  std::shared_ptr<const FrozenModel> model_;
+  AttributionOptions options_;
 };
 
 // The one list, and its lock.
@@ -179,10 +190,8 @@ std::unique_ptr<Attributor> Method::make(std::shared_ptr<const FrozenModel> mode
               fmt::format("'{}'", name));
     }
   }
-  const bool nan_to_zero = options.nan_to_zero;
-  return std::make_unique<Finite>(
-      build({std::move(model), std::move(options), std::move(settings), std::move(training)}), name,
-      nan_to_zero);
+  auto method = build({model, options, std::move(settings), std::move(training)});
+  return std::make_unique<Finite>(std::move(method), name, std::move(model), std::move(options));
 }
 
 std::vector<Method> methods() {

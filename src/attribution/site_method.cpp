@@ -98,7 +98,7 @@ Attribution SiteMethod::attribute(const Batch& batch) const {
   }
   result.gap = stacked(&Column::gap, 1);
   result.proven = stacked(&Column::proven, 1);
-  return result;
+  return finite(std::move(result), options_.nan_to_zero);
 }
 
 }  // namespace diffmask

@@ -25,13 +25,9 @@ std::vector<std::string> kind_names() {
 bool is_named(const OutputOptions& options) { return !options.kind.empty(); }
 
 const OutputKind& kind_of(const at::Tensor& output, const OutputOptions& options) {
-  try {
-    const OutputKind& kind = is_named(options) ? output_kind(options.kind) : told_kind(output);
-    kind.check(output);
-    return kind;
-  } catch (const ArgumentError& error) {
-    throw Error(fmt::format("--output-kind: {}", error.what()));
-  }
+  const OutputKind& kind = is_named(options) ? output_kind(options.kind) : told_kind(output);
+  kind.check(output);
+  return kind;
 }
 
 Target target_of(const at::Tensor& output, const OutputOptions& options,

@@ -31,6 +31,14 @@ void check_dtype(std::string_view name, const at::Tensor& tensor, at::ScalarType
           c10::toString(tensor.scalar_type()));
 }
 
+NotFinite::NotFinite(std::string_view argument, std::string_view rule, std::string_view value)
+    : ArgumentError(argument, rule, value), rule_(rule), value_(value) {}
+
+NotFinite NotFinite::because(std::string_view method, std::string_view cause) const {
+  return {fmt::format("{}: {}", method, argument()), rule_,
+          cause.empty() ? value_ : fmt::format("{}: {}", value_, cause)};
+}
+
 void check_finite(std::string_view name, const at::Tensor& tensor) {
   require(tensor.defined() && tensor.is_floating_point(), name, "a tensor of floating point",
           tensor.defined() ? c10::toString(tensor.scalar_type()) : "an undefined tensor");
@@ -40,8 +48,7 @@ void check_finite(std::string_view name, const at::Tensor& tensor) {
   if (at::isfinite(tensor.sum()).item<bool>()) return;
   const int64_t bad = at::isfinite(tensor).logical_not().sum().item<int64_t>();
   if (bad > 0) {
-    throw ArgumentError(name, "finite",
-                        fmt::format("{} NaN or infinite of {}", bad, tensor.numel()));
+    throw NotFinite(name, "finite", fmt::format("{} NaN or infinite of {}", bad, tensor.numel()));
   }
 }
 

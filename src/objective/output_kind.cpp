@@ -176,7 +176,7 @@ const OutputKind& told_kind(const at::Tensor& output) {
   require(!choices.empty(), "output",
           "of shape (B), (B, C) or (B, T, C): any other needs functions of its own",
           shape_string(output.sizes()));
-  throw ArgumentError("output kind",
+  throw ArgumentError("output kind (--output-kind)",
                       fmt::format("named for an output of shape {}: one of {}",
                                   shape_string(output.sizes()), fmt::join(choices, ", ")),
                       "none");

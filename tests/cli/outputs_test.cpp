@@ -99,6 +99,7 @@ TEST_F(OutputsTest, OneNumberIsALogitOrAQuantity) {
   expect_scores(x * x);
   for (const char* method : {"diffmask_hidden", "infomask", "exact_search", "beam_search"}) {
     expect_refused(method, "--training-steps 2", "one of logit, regression");
+    EXPECT_EQ(run(method, "--training-steps 2"), 2) << "an argument is missing";
   }
   for (const char* kind : {"logit", "regression"}) {
     const std::string named = fmt::format("--training-steps 2 --output-kind {}", kind);
@@ -107,6 +108,7 @@ TEST_F(OutputsTest, OneNumberIsALogitOrAQuantity) {
   ASSERT_EQ(run("exact_search", "--output-kind logit"), 0) << err_;
   expect_refused("exact_search", "--output-kind regression", "which has none");
   expect_refused("lrp", "--output-kind span", "as its kind is 'span'");
+  expect_refused("lrp", "--target x", "output has to be one of the model's, but got '[x]'\n");
 }
 
 TEST_F(OutputsTest, SeveralOutputs) {
@@ -203,7 +205,8 @@ TEST_F(OutputsTest, RowsOfOneExample) {
 
 TEST_F(OutputsTest, NumbersThatAreNotFiniteAreAnErrorOrZero) {
   save("  return torch.sqrt(x).sum(1)\n", {at::tensor({1.0f, 0.0f, 4.0f, 9.0f}).view({1, 2, 2})});
-  expect_refused("gradient", "--target 0", "of gradient at 'inner' has to be finite");
+  expect_refused("gradient", "--target 0", "at 'inner' has to be finite");
+  expect_refused("gradient", "--target 0", "aten::sqrt is the first whose gradient is not finite");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "out.safetensors"));
   ASSERT_EQ(run("gradient", "--target 1 --nan-to-zero"), 0) << err_;
   EXPECT_GT(nlohmann::json::parse(out_)["zeroed"], 0);

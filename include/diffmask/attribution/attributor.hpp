@@ -43,10 +43,10 @@ struct Attribution {
   at::Tensor depths_survived() const { return scores.sum(2); }
 };
 
-/// The attribution with finite scores, features and gaps alone: others are an ArgumentError that
-/// names the method and the site or, with `nan_to_zero`, 0 and counted. All methods of the registry
-/// give theirs through it.
-Attribution finite(Attribution attribution, const std::string& method, bool nan_to_zero = false);
+/// The attribution with finite scores, features and gaps alone: others are a NotFinite that names
+/// the site or, with `nan_to_zero`, 0 and counted. All methods of the library give theirs through
+/// it. Those of the registry name themselves, too, and the operator where that comes from.
+Attribution finite(Attribution attribution, bool nan_to_zero = false);
 
 /// The depths of several attributions of one batch in a row, a site called "<name>, <site>".
 /// ArgumentError where they are not of the same positions.
@@ -66,7 +66,7 @@ struct AttributionOptions {
   bool zero_where_independent = false;
 
   /// Scores, features and gaps that are not finite become 0 and are counted (Attribution::zeroed),
-  /// in place of an ArgumentError that names method and site.
+  /// in place of a NotFinite.
   bool nan_to_zero = false;
 
   /// Throws ArgumentError for what no model could do.

@@ -113,7 +113,7 @@ Attribution in_parts(const AttributionOptions& options, const Batch& batch,
     const bool whole = end - begin == batch.size();
     parts.push_back(explain(whole ? batch : batch.narrow(begin, end - begin), begin));
   });
-  if (parts.size() == 1) return std::move(parts[0]);
+  if (parts.size() == 1) return finite(std::move(parts[0]), options.nan_to_zero);
   const auto joined = [&](const auto& of) {
     std::vector<at::Tensor> tensors;
     for (const Attribution& part : parts) tensors.push_back(of(part));
@@ -126,7 +126,7 @@ Attribution in_parts(const AttributionOptions& options, const Batch& batch,
   }
   result.gap = joined([](const Attribution& a) { return a.gap; });
   for (const Attribution& part : parts) result.passes += part.passes;
-  return result;
+  return finite(std::move(result), options.nan_to_zero);
 }
 
 at::Tensor target_gradient(const Target& target, const at::Tensor& output,
