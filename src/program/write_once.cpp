@@ -170,11 +170,12 @@ class Functionaliser {
                             source.operation, source.module, source.effect});
   }
 
-  Slot fresh(Slot of) {
+  Slot fresh() {
     graph_.constants.emplace_back();
     graph_.known.push_back(false);
-    return now_[of] = static_cast<Slot>(graph_.known.size()) - 1;
+    return static_cast<Slot>(graph_.known.size()) - 1;
   }
+  Slot fresh(Slot of) { return now_[of] = fresh(); }
 
   // The other members of the sets that a step writes into which are read after it.
   std::vector<Slot> others(size_t i, const RawStep& raw) {
@@ -213,19 +214,21 @@ class Functionaliser {
   std::vector<int64_t> made_by_;    // the index of the raw step, -1: a constant or an input
 };
 
-// One raw step that writes, as a step that copies first.
+// One raw step that writes, as a step that copies first. Where the step has a functional form, that
+// is a step of its own, and all that is written is what it gives: rules by operator know both.
 class Functionaliser::WriteIntoCopy {
  public:
   WriteIntoCopy(Functionaliser& all, size_t i) : all_(all), i_(i), raw_(all.raw_[i]) {}
 
   void operator()() {
     find_members();
-    take_inputs();
+    const Step step = writing_step();
+    take_inputs(step);
     take_views_again();
-    bundle_.add(raw_.step);
+    bundle_.add(step);
     const std::vector<Slot> inputs = all_.current(bundle_.inputs());
     const std::vector<Slot> outputs = give_new_values();
-    all_.emit(raw_.step, bundle_.call(), inputs, outputs);
+    all_.emit(step, bundle_.call(), inputs, outputs);
   }
 
  private:
@@ -247,11 +250,33 @@ class Functionaliser::WriteIntoCopy {
     members_.insert(members.begin(), members.end());
   }
 
+  Step writing_step() {
+    const bool moves = raw_.step.operation == "aten::copy_";
+    if (moves || !raw_.functional || raw_.writes.size() != 1 || !gives_what_it_wrote(raw_)) {
+      return raw_.step;
+    }
+    const Slot value = all_.fresh();
+    all_.now_.resize(static_cast<size_t>(value) + 1, value);
+    all_.made_by_.resize(all_.now_.size(), -1);
+    all_.emit(raw_.step, raw_.functional, all_.current(raw_.step.inputs), {value});
+    Step& computes = all_.graph_.steps.back();
+    computes.operation.pop_back();  // of its "_"
+    computes.effect.clear();
+    Step step = raw_.step;
+    step.call = [](Stack& stack) {
+      stack[0].toTensor().copy_(stack[1].toTensor());
+      stack.pop_back();
+    };
+    step.inputs = {raw_.step.inputs[raw_.writes[0]], value};
+    step.operation = "aten::copy_";
+    return step;
+  }
+
   // The roots, to be copied, and what the views and the writing step read besides.
-  void take_inputs() {
+  void take_inputs(const Step& step) {
     for (const Slot root : roots_) bundle_.take_copied(root);
     for (const int64_t view : views_) take_outer_inputs(all_.raw_[view].step);
-    take_outer_inputs(raw_.step);
+    take_outer_inputs(step);
   }
 
   // A step's inputs that the views taken anew do not give.
