@@ -183,7 +183,8 @@ std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Record
 }
 
 nlohmann::json provenance(const Program& model, const std::vector<std::string>& sites,
-                          const ModelOptions& files, const AttributeOptions& options) {
+                          const std::string& target, const ModelOptions& files,
+                          const AttributeOptions& options) {
   return {{"diffmask", version()},
           {"model", model.fingerprint()},
           {"model_file", files.model},
@@ -192,7 +193,7 @@ nlohmann::json provenance(const Program& model, const std::vector<std::string>& 
           {"mask", files.mask.empty() ? "mask" : files.mask},
           {"sites", sites},
           {"method", options.method},
-          {"target", options.outputs.target.empty() ? "predicted" : options.outputs.target},
+          {"target", target},
           {"output_kind", options.outputs.kind},
           {"baseline", options.baseline},
           {"seed", options.seed}};
@@ -244,6 +245,7 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, nlohmann::json> row_of;
+  std::string target;
   int64_t passes = 0, zeroed = 0;
   for (const std::vector<std::string>& group : groups_of(recording, sites, layouts, chosen)) {
     progress.show(row_of.size(), sites.size(), group.front());
@@ -255,6 +257,7 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
     const Explained what =
         explained(arranged_output(recording.output(), common.positions.front().unbatched()),
                   options.outputs, chosen);
+    target = what.target_name;
     MethodSettings settings = settings_of(options);
     if (what.target) common.target = what.target;
     if (what.divergence) settings.divergence = what.divergence;
@@ -280,7 +283,7 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
     for (auto& [site, row] : row_of) row["masked"] = true;
     for (const std::string& site : unmasked) row_of.at(site)["masked"] = false;
   }
-  nlohmann::json summary = provenance(*model, sites, files, options);
+  nlohmann::json summary = provenance(*model, sites, target, files, options);
   if (!mask.defined()) summary["mask"] = "";
   std::map<std::string, std::string> metadata;
   for (const auto& [key, value] : summary.items()) {
@@ -299,11 +302,11 @@ nlohmann::json attribute(const std::shared_ptr<const Program>& model, const Inpu
 int run_attribute(const ModelOptions& options, const AttributeOptions& attribution) {
   const Safetensors file = load_safetensors(options.inputs);
   const Inputs inputs = inputs_of(file);
-  const auto model = attribution.outputs.chosen(options).load(static_cast<int64_t>(inputs.size()),
-                                                              attribution.seed);
+  const ModelOptions chosen = attribution.outputs.chosen(options);
+  const auto model = chosen.load(static_cast<int64_t>(inputs.size()), attribution.seed);
   const nlohmann::json result =
-      attribute(model, inputs, mask_of(file, options.mask), options.explained_sites(*model, inputs),
-                options, attribution);
+      attribute(model, inputs, mask_of(file, options.mask), chosen.explained_sites(*model, inputs),
+                chosen, attribution);
   if (options.json) {
     fmt::print("{}\n", result.dump(2));
     return 0;

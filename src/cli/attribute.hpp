@@ -64,7 +64,8 @@ std::vector<std::string> sites_without_mask(const at::Tensor& mask, const Record
 /// What scores were made from and how, to be stored with them: the model's fingerprint and file,
 /// sites, method, target, baseline, mask, seed, and the library's version.
 nlohmann::json provenance(const Program& model, const std::vector<std::string>& sites,
-                          const ModelOptions& files, const AttributeOptions& options);
+                          const std::string& target, const ModelOptions& files,
+                          const AttributeOptions& options);
 
 /// Explains the model's output on the inputs at each of the sites, writes one tensor per site to
 /// options.out, with the provenance as metadata, and returns a summary. The mask says which

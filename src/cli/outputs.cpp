@@ -30,18 +30,21 @@ const OutputKind& kind_of(const at::Tensor& output, const OutputOptions& options
   return kind;
 }
 
-Target target_of(const at::Tensor& output, const OutputOptions& options,
-                 const std::vector<int64_t>& index) {
-  if (options.kind == "next_token" && index.size() == 1) return target::element({-1, index[0]});
-  if (!index.empty()) return target::element(index);
-  if (is_named(options)) return kind_of(output, options).target;
-  if (is_single(output)) return target::scalar;
+// Target and target_name.
+Explained target_of(const at::Tensor& output, const OutputOptions& options,
+                    const std::vector<int64_t>& index) {
+  if (options.kind == "next_token" && index.size() == 1) {
+    return {target::element({-1, index[0]}), options.target};
+  }
+  if (!index.empty()) return {target::element(index), options.target};
+  if (is_named(options)) return {kind_of(output, options).target, options.kind};
+  if (is_single(output)) return {target::scalar, "the only number"};
   require(output.dim() == 2, "--target",
           fmt::format("a position and a class, such as '3,2', or --output-kind one of tokens, "
                       "next_token, span, for an output of shape {}",
                       shape_string(output.sizes())),
           "none");
-  return target::predicted;
+  return {target::predicted, "predicted"};
 }
 
 // Whether the examples in another order give their outputs in that order.
@@ -127,8 +130,9 @@ Explained explained(const at::Tensor& output, const OutputOptions& options, cons
                       method.name),
           fmt::format("'{}'", options.target));
   Explained result;
+  result.target_name = "the whole output";
   if (!method.whole_output) {
-    result.target = target_of(output, options, index);
+    result = target_of(output, options, index);
     check_target(result.target, output);
   }
   if (!is_named(options) && !method.whole_output && !method.needs_decision) return result;
@@ -146,8 +150,11 @@ Explained explained(const at::Tensor& output, const OutputOptions& options, cons
 Explained compared(const at::Tensor& output, const OutputOptions& options) {
   const OutputKind& kind = kind_of(output, options);
   const std::vector<int64_t> index = Number::parse(options.target).index;
-  Explained result{index.empty() ? kind.target : target_of(output, options, index), kind.divergence,
-                   kind.same_decision, kind.log_probability};
+  Explained result =
+      index.empty() ? Explained{kind.target, kind.name} : target_of(output, options, index);
+  result.divergence = kind.divergence;
+  result.criterion = kind.same_decision;
+  result.log_probability = kind.log_probability;
   check_target(result.target, output);
   return result;
 }

@@ -47,9 +47,12 @@ struct Number {
 /// What to explain, and what counts as the same output.
 struct Explained {
   Target target;
-  Divergence divergence;   ///< empty where the kind has to be named, and the method reads none
-  Criterion criterion;     ///< empty where there is no decision, or the kind has to be named
-  Target log_probability;  ///< likewise
+  /// As --target has it, or what it is by default: "predicted", "the only number", "the whole
+  /// output" or the named kind's.
+  std::string target_name = {};
+  Divergence divergence = {};   ///< empty where the kind has to be named, and the method reads none
+  Criterion criterion = {};     ///< empty where there is no decision, or the kind has to be named
+  Target log_probability = {};  ///< likewise
 };
 
 /// For this method; ArgumentError with the choices where the output's shape does not tell, or where

@@ -42,7 +42,7 @@ std::string number_text(uint64_t value) { return fmt::format("{}", value); }
 
 std::string with_nearest(std::string_view name, const std::vector<std::string>& known) {
   std::vector<std::string> nearest = known;
-  std::erase(nearest, "");  // what has no name of its own
+  std::erase(nearest, "");  // what has no name cannot be named
   std::stable_sort(nearest.begin(), nearest.end(), [&](const auto& a, const auto& b) {
     return edit_distance(name, a) < edit_distance(name, b);
   });

@@ -19,6 +19,15 @@
 namespace diffmask {
 namespace {
 
+// A tensor's numbers in tensors with storage: itself, or the indices and values of a sparse one.
+std::vector<at::Tensor> dense_parts(const at::Tensor& tensor) {
+  if (tensor.is_sparse()) return {tensor._indices(), tensor._values()};
+  if (tensor.is_sparse_csr()) {
+    return {tensor.crow_indices(), tensor.col_indices(), tensor.values()};
+  }
+  return {tensor.layout() == at::kStrided ? tensor : tensor.to_dense()};
+}
+
 // Copies, since a later in-place operator would otherwise change what was recorded.
 class RecordingTap : public Tap {
  public:
@@ -316,10 +325,13 @@ c10::Device FrozenModel::device() const {
 std::string FrozenModel::fingerprint() const {
   std::string hashes;
   for (const auto& [name, tensor] : tensors()) {
-    const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
-    hashes += fmt::format("{} {} {} ", name, c10::toString(data.scalar_type()),
-                          shape_string(data.sizes()));
-    hashes += sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()}) + "\n";
+    hashes += fmt::format("{} {} {}", name, c10::toString(tensor.scalar_type()),
+                          shape_string(tensor.sizes()));
+    for (const at::Tensor& part : dense_parts(tensor.detach())) {
+      const at::Tensor data = part.to(at::kCPU).contiguous();
+      hashes += " " + sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()});
+    }
+    hashes += "\n";
   }
   return sha1_of(hashes);
 }

@@ -3,6 +3,7 @@
 #include <torch/script.h>
 #include <torch/torch.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -123,8 +124,43 @@ TEST_F(OutputsTest, SeveralOutputs) {
   ASSERT_EQ(run("leave_one_out", "--target 1"), 0) << err_;
   expect_scores(one / 3 * 2);
   ASSERT_EQ(run("infomask", "--training-steps 2 --target second"), 0) << err_;
-  EXPECT_NE(run("leave_one_out", "--target third:1"), 0);
+  expect_refused("leave_one_out", "--target third:1", "'[third]' (nearest: [first], [second])");
   expect_refused("lrp", "--target second:1 --output '[first]'", "that --output names");
+  save("  return x * 2.0\n", {x});
+  expect_refused("leave_one_out", "--target x", "the model's, but got '[x]'\n");
+}
+
+TEST_F(OutputsTest, ScoresSayWhatWasExplained) {
+  const auto said = [&](const std::string& key) {
+    return load_safetensors(folder_ / "out.safetensors").metadata.at(key);
+  };
+  const at::Tensor x = drawn({3, 4});
+  save("  return {'classes': x * 2.0, 'sum': x.sum(1)}\n", {x});
+  for (const auto& [method, more, target] : std::vector<std::array<std::string, 3>>{
+           {"leave_one_out", "", "predicted"},
+           {"leave_one_out", "--target classes:1", "classes:1"},
+           {"leave_one_out", "--target sum", "the only number"},
+           {"leave_one_out", "--output-kind labels", "labels"},
+           {"infomask", "--training-steps 2", "the whole output"}}) {
+    ASSERT_EQ(run(method, more), 0) << err_;
+    EXPECT_EQ(said("target"), target) << more;
+    EXPECT_EQ(said("output"), more.starts_with("--target c")   ? "[classes]"
+                              : more.starts_with("--target s") ? "[sum]"
+                                                               : "")
+        << more;
+  }
+}
+
+// Row 0 of a sparse matrix reads all units, row 1 the last.
+TEST_F(OutputsTest, SparseBuffers) {
+  const at::Tensor x = drawn({3, 4});
+  const at::Tensor matrix =
+      at::tensor({1.0F, 2.0F, 3.0F, 4.0F, 0.0F, 0.0F, 0.0F, 5.0F}).view({2, 4});
+  save("  return torch.mm(self.matrix, x.t()).t()\n", {x}, "x", {{"matrix", matrix.to_sparse()}});
+  for (const char* method : {"leave_one_out", "integrated_gradients"}) {
+    ASSERT_EQ(run(method, "--target 0"), 0) << err_;
+    expect_scores(x * matrix[0]);
+  }
 }
 
 // y[b, c] = sum_l c[l] x[b, c, l] and the like: a score for each cell, whatever the axes.

@@ -24,6 +24,7 @@ TEST(ErrorTest, NearestNamesComeFirst) {
   EXPECT_EQ(with_nearest("gru.O", {"embedding", "gru.1", "gru.0", "head"}),
             "'gru.O' (nearest: gru.1, gru.0, head)");
   EXPECT_EQ(with_nearest("x", {}), "'x'");
+  EXPECT_EQ(with_nearest("x", {""}), "'x'");
 }
 
 }  // namespace

@@ -66,7 +66,9 @@ TEST(SentenceTaskTest, ReadsRationalesOfDevelopmentAndTestPart) {
   const SentenceTask task = small_task();
   const auto sentence = [](const std::string& split, int64_t line, const Sentences& of) {
     const auto& words = of.sentences.at(static_cast<size_t>(line)).words;
-    return RationaleSentence{.split = split,
+    return RationaleSentence{.id = {},
+                             .label = "positive",
+                             .split = split,
                              .line = line,
                              .words = words,
                              .rationales = {{"a", "positive", std::vector(words.size(), true)}}};
