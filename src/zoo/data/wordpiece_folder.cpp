@@ -93,12 +93,12 @@ AddedToken token_of(const json& value, bool special) {
   return token;
 }
 
-using Name = std::array<std::string_view, 2>;
-constexpr std::array<Name, 5> kNames = {{{"pad_token", "[PAD]"},
-                                         {"unk_token", "[UNK]"},
-                                         {"cls_token", "[CLS]"},
-                                         {"sep_token", "[SEP]"},
-                                         {"mask_token", "[MASK]"}}};
+using SpecialName = std::array<std::string_view, 2>;
+constexpr std::array<SpecialName, 5> kSpecialNames = {{{"pad_token", "[PAD]"},
+                                                       {"unk_token", "[UNK]"},
+                                                       {"cls_token", "[CLS]"},
+                                                       {"sep_token", "[SEP]"},
+                                                       {"mask_token", "[MASK]"}}};
 
 // The special tokens that a file names, such as "mask_token".
 std::vector<AddedToken> named_tokens(const std::string& path, const json& file) {
@@ -108,9 +108,9 @@ std::vector<AddedToken> named_tokens(const std::string& path, const json& file) 
     const json& value = item.value();
     if (!name.ends_with("_token") || !(value.is_string() || value.is_object())) continue;
     tokens.push_back(token_of(value, true));
-    const auto fixed = std::find_if(kNames.begin(), kNames.end(),
+    const auto fixed = std::find_if(kSpecialNames.begin(), kSpecialNames.end(),
                                     [&](const auto& pair) { return pair[0] == name; });
-    if (fixed != kNames.end() && tokens.back().content != (*fixed)[1]) {
+    if (fixed != kSpecialNames.end() && tokens.back().content != (*fixed)[1]) {
       throw FileError(path, fmt::format("{} has to be {}, but got {}", name, (*fixed)[1],
                                         tokens.back().content));
     }
