@@ -145,6 +145,8 @@ class ScriptLowering {
       env[node.output()] = env.at(node.input());
     } else if (kind == prim::RaiseException || kind == prim::Print) {
       // A pass computes what its output needs: a check alone is not run.
+    } else if (kind == prim::TupleUnpack || kind == prim::ListUnpack) {
+      unpack(node, env);
     } else if (node.blocks().empty() && node.maybeOperator()) {
       operate(node, env);
     } else if (node.blocks().empty() && kind.is_aten()) {
@@ -327,14 +329,6 @@ class ScriptLowering {
       std::vector<Slot> elements;
       for (const jit::Value* input : node.inputs()) elements.push_back(env.at(input));
       env[node.output()] = containers_.construct(node.output()->type(), elements);
-    } else if (kind == prim::TupleUnpack || kind == prim::ListUnpack) {
-      const Slot packed = env.at(node.input());
-      const std::vector<Slot>* known = containers_.elements(packed);
-      const size_t count = node.outputs().size();
-      const auto slots = known && known->size() == count
-                             ? *known
-                             : builder_.unpack(containers_.current(packed), count);
-      for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     } else {
       ProgramBuilder::RawStep step = interpreted(
           node, env, step_name(node),
@@ -343,6 +337,16 @@ class ScriptLowering {
       const auto slots = builder_.add(std::move(step), node.outputs().size());
       for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
     }
+  }
+
+  void unpack(const jit::Node& node, Env& env) {
+    const Slot packed = env.at(node.input());
+    const std::vector<Slot>* known = containers_.elements(packed);
+    const size_t count = node.outputs().size();
+    const auto slots = known && known->size() == count
+                           ? *known
+                           : builder_.unpack(containers_.current(packed), count);
+    for (size_t i = 0; i < slots.size(); ++i) env[node.outputs()[i]] = slots[i];
   }
 
   // The tensor of the result that the options name, or the first.

@@ -230,20 +230,24 @@ Tensors product(const Operation& operation, const at::Tensor& given, const LrpOp
   return result;
 }
 
-// The share of x in what was given, with the rest spread over what is not masked.
-at::Tensor with_rest(const at::Tensor& share, const at::Tensor& given, const at::Tensor& masked,
-                     int64_t dim, LrpOptions::Rest rest) {
+// The share of x in what was given, with the rest in proportion to |x|; evenly to what is not masked
+// where all of it is 0.
+at::Tensor with_rest(const at::Tensor& share, const at::Tensor& x, const at::Tensor& given,
+                     const at::Tensor& masked, int64_t dim, LrpOptions::Rest rest) {
   const at::Tensor result = share.masked_fill(masked, 0);
   if (rest == LrpOptions::Rest::lost) return result;
+  const at::Tensor size = x.abs().masked_fill(masked, 0), total = size.sum(dim, true);
   const at::Tensor seen = masked.logical_not().to(share.scalar_type());
-  return result + seen * (given - result).sum(dim, true) / seen.sum(dim, true).clamp_min(1);
+  const at::Tensor part =
+      at::where(total > 0, size / total, seen / seen.sum(dim, true).clamp_min(1));
+  return result + part * (given - result).sum(dim, true);
 }
 
 at::Tensor softmax(const at::Tensor& x, const at::Tensor& s, const at::Tensor& given, int64_t dim,
                    LrpOptions::Rest rest) {
   const at::Tensor masked = s == 0;
   const at::Tensor share = x.masked_fill(masked, 0) * (given - s * given.sum(dim, true));
-  return with_rest(share, given, masked, dim, rest);
+  return with_rest(share, x, given, masked, dim, rest);
 }
 
 // y_k = x_k - l, l = log sum_j exp(x_j), dl/dx = s: x_i sum_k (1[i = k] - s_i) R_k / y_k.
@@ -253,7 +257,7 @@ at::Tensor log_softmax(const at::Tensor& x, const at::Tensor& y, const at::Tenso
   const at::Tensor seen = given.masked_fill(masked, 0);
   const at::Tensor each = seen / stabilised(y.masked_fill(masked, 0), options.epsilon);
   const at::Tensor share = x.masked_fill(masked, 0) * (each - y.exp() * each.sum(dim, true));
-  return with_rest(share, seen, masked, dim, options.rest);
+  return with_rest(share, x, seen, masked, dim, options.rest);
 }
 
 // o = s v, s = softmax(z), z = scale q k' + mask.

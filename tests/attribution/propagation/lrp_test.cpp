@@ -62,6 +62,24 @@ TEST(LrpTest, TheRestGoesToWhatIsLarge) {
   expect_near(scores({0, 0, 0}), {0.25, 0.25, 0.5});
 }
 
+// Of scores that are nearly 0, or all 0, as well.
+TEST(LrpTest, SoftmaxSpreadsTheRestByScores) {
+  const auto scores = [](const std::vector<double>& x, const auto& f) {
+    const LrpOptions spread{.epsilon = 1e-12, .rest = LrpOptions::Rest::spread};
+    const Batch batch = numbered_batch(numbers(x).view({1, 3, 1}));
+    const Attribution result =
+        Lrp(model_of(f), {.target = target::class_index(0)}, spread).attribute(batch);
+    EXPECT_LE(result.gap.abs().max().item<double>(), 1e-9);
+    return result.scores.flatten();
+  };
+  const auto softmax = [](const at::Tensor& x) { return at::softmax(x.flatten(1), 1); };
+  const auto log_softmax = [](const at::Tensor& x) { return at::log_softmax(x.flatten(1), 1); };
+  for (const at::Tensor& result : {scores({2, 0, -1}, softmax), scores({2, 0, -1}, log_softmax)}) {
+    EXPECT_EQ(result[1].item<double>(), 0);
+  }
+  expect_near(scores({0, 0, 0}, softmax), {1.0 / 9, 1.0 / 9, 1.0 / 9});
+}
+
 // What passes through zeros is conserved, too: means, sums, interpolation of what relu cut off.
 TEST(LrpTest, SumsOfZerosSpreadTheRest) {
   const auto f = [](const at::Tensor& x) {

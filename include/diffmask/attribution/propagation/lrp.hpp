@@ -116,9 +116,9 @@ struct LrpOptions {
 
   /// What becomes of the share of biases, other constants, epsilon (of weights and of sums) and what
   /// softmax and its logarithm do not hand on: it is lost, as published, or spread over the inputs,
-  /// so that relevance is conserved. Weights spread it in proportion to |x_i w_ik|, and evenly where
-  /// all of these are 0: an input near 0 can't hand on much, and would have to blow it up for the
-  /// layers before.
+  /// so that relevance is conserved. Weights spread it in proportion to |x_i w_ik|, softmax to
+  /// |x_i|, and evenly where all of these are 0: what an input near 0 is given, layers before it
+  /// blow up.
   enum class Rest { lost, spread };
   Rest rest = Rest::lost;
 };
