@@ -267,6 +267,7 @@ std::vector<at::Tensor> multipliers(const Difference& d, const Tensors& given, P
                  : quotient(d, given[0], products);
     case Kind::attention:
       return attention(d, given[0]);
+    case Kind::gated:
     case Kind::unknown:
       break;
   }

@@ -289,6 +289,18 @@ Tensors attention(const Operation& operation, const at::Tensor& given, const Lrp
   return result;
 }
 
+// x - mean(x), of a normalisation written out.
+bool is_centring(const Operation& operation, const Makers& makers) {
+  const Tensors& terms = operation.varying;
+  if (operation.step.operation != "aten::sub" || terms.size() != 2 || operation.repeated ||
+      !operation.inputs[0].toTensor().is_same(terms[0]) ||
+      operation.outputs[0].sizes() != terms[0].sizes()) {
+    return false;
+  }
+  const auto mean = makers(terms[1]);
+  return mean && mean->step.operation == "aten::mean" && mean->varying[0].is_same(terms[0]);
+}
+
 // R_x = R_y of the one input that has the output's shape.
 Tensors identity(const Operation& operation, const at::Tensor& given) {
   if (operation.varying.size() != 1 || operation.varying[0].sizes() != given.sizes()) {
@@ -327,6 +339,8 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
     case Kind::minimum:
       return operation.gradients(given);
     case Kind::linear:
+      if (is_centring(operation, around.makers))
+        return {given[0], at::zeros_like(operation.varying[1])};
       return linear(operation, given[0], options);
     case Kind::affine:
       return factors(operation, given[0], options.epsilon);
@@ -351,6 +365,8 @@ std::vector<at::Tensor> relevance(const Operation& operation, const std::vector<
     case Kind::log_softmax:
       return {log_softmax(operation.varying[0].detach(), operation.outputs[0].detach(), given[0],
                           operation.inputs[1].toInt(), options)};
+    case Kind::gated:
+      return {at::cat({given[0], at::zeros_like(given[0])}, operation.inputs[1].toInt())};
     case Kind::attention:
     case Kind::unknown:
       break;

@@ -69,6 +69,7 @@ constexpr std::pair<Kind, std::string_view> kOperators[] = {
     {Kind::variance, "var var_mean"},
     {Kind::softmax, "softmax _softmax special_softmax"},
     {Kind::log_softmax, "log_softmax _log_softmax"},
+    {Kind::gated, "glu"},
     {Kind::attention, "scaled_dot_product_attention"},
     {Kind::maximum,
      "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool1d_with_indices "

@@ -27,6 +27,7 @@ enum class OperatorKind {
   variance,     // |c|^2
   softmax,
   log_softmax,
+  gated,      // x sigmoid(z) of one tensor's two halves: glu
   attention,  // scaled_dot_product_attention
   maximum,    // each output element is the largest of some input elements
   minimum,

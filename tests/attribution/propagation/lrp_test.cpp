@@ -144,6 +144,26 @@ Attribution relevance_of(const std::function<at::Tensor(const at::Tensor&)>& f, 
   return Lrp(model_of(f), std::move(common), std::move(options)).attribute(batch);
 }
 
+TEST(LrpTest, WrittenOutIsWhatFusedIs) {
+  using Function = at::Tensor (*)(const at::Tensor&);
+  const std::pair<Function, Function> pairs[] = {
+      {[](const at::Tensor& x) { return at::layer_norm(x, {4}); },
+       [](const at::Tensor& x) {
+         const at::Tensor c = x - x.mean(2, true);
+         return c / at::sqrt(c.pow(2).mean(2, true) + 1e-5);
+       }},
+      {[](const at::Tensor& x) { return at::glu(x, 2); },
+       [](const at::Tensor& x) { return x.narrow(2, 0, 2) * at::sigmoid(x.narrow(2, 2, 2)); }}};
+  for (const auto& pair : pairs) {
+    const auto result = [](Function f) {
+      return relevance_of([f](const at::Tensor& x) { return f(x).pow(3).sum({1, 2}); }, {});
+    };
+    const Attribution fused = result(pair.first), written = result(pair.second);
+    EXPECT_LE(relative_error(written.features[0], fused.features[0]), 1e-6);
+    EXPECT_LE(fused.gap.abs().max().item<double>(), 1e-4);
+  }
+}
+
 TEST(LrpTest, EinsumWithWeightsIsTheLinearMap) {
   const at::Tensor w = random_tensor({4, 2}, 1);
   const auto einsum = [&](const at::Tensor& x) {

@@ -15,7 +15,8 @@
 ///     sums, means, x + y, FFT     epsilon
 ///     std, norms, var             x_i dy/dx_i, in proportion
 ///     x y, both explained         half to each, by epsilon in matrix products (prop. 3.3)
-///     x g, g a gate               all to x
+///     x g, g a gate; glu          all to x
+///     x - mean(x)                 all to x, as in layer norm
 ///     softmax                     x (R - s sum R), s the output (prop. 3.1)
 ///     log softmax                 x (r - s sum r), r = R / y by epsilon
 ///     attention                   taken apart into products and a softmax
