@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/script.h>
 
+#include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -113,6 +115,60 @@ TEST(ScriptInputsTest, OtherMethodsCanBeExplained) {
                           {{"a", linear(4, 3, 1)}});
   const Recording recording = script_model(net, {.method = "encode"})->record({example()});
   EXPECT_TRUE(recording.output().equal(recording.state("a").tanh()));
+}
+
+// The call of this child as torch.jit.fork and wait have it: a graph of its own, and a future.
+void fork_call(const torch::jit::Module& net, const std::string& child) {
+  using namespace torch::jit;
+  Graph& graph = *net.get_method("forward").graph();
+  for (Node* call : graph.nodes()) {
+    if (call->kind() != prim::CallMethod || call->input(0)->node()->kind() != prim::GetAttr ||
+        call->input(0)->node()->s(attr::name) != child) {
+      continue;
+    }
+    const auto forked = std::make_shared<Graph>();
+    std::vector<Value*> inputs;
+    for (const Value* input : call->inputs()) {
+      inputs.push_back(forked->addInput()->setType(input->type()));
+    }
+    Node* inside = forked->insertNode(forked->create(prim::CallMethod, inputs));
+    inside->s_(attr::name, call->s(attr::name));
+    inside->output()->setType(call->output()->type());
+    forked->registerOutput(inside->output());
+    Node* fork = graph.create(prim::fork, call->inputs())->insertBefore(call);
+    fork->g_(attr::Subgraph, forked);
+    fork->output()->setType(c10::FutureType::create(call->output()->type()));
+    Node* wait = graph.create(aten::wait, {fork->output()})->insertAfter(call);
+    wait->output()->setType(call->output()->type());
+    call->output()->replaceAllUsesWith(wait->output());
+    call->destroy();
+    return;
+  }
+}
+
+// What runs side by side gives what it gives one after another, at every site.
+TEST(ScriptInputsTest, ForkedPartsAreFollowed) {
+  auto net = module("Net",
+                    "def forward(self, x):\n  h = self.a.forward(x)\n"
+                    "  one = self.b.forward(h)\n  two = torch.tanh(self.c.forward(h))\n"
+                    "  return one * two\n",
+                    {{"a", linear(4, 4, 1)}, {"b", linear(4, 3, 2)}, {"c", linear(4, 3, 3)}});
+  std::vector<at::Tensor> expected;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    expected.push_back(net.forward({example(seed)}).toTensor().detach());
+  }
+  fork_call(net, "b");
+  std::stringstream archive;
+  net.save(archive);
+  const auto model = script_model(torch::jit::load(archive));
+  EXPECT_EQ(model->site_names(), (Names{"a", "b", "c"}));
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    const Recording recording = model->record({example(seed)});
+    ASSERT_TRUE(recording.output().equal(expected[seed]));
+    const at::Tensor leaf = recording.state("b").clone().requires_grad_(true);
+    model->resume(recording, "b", leaf).sum().backward();
+    ASSERT_TRUE(leaf.grad().equal(recording.state("c").tanh()));
+  }
 }
 
 // Two branches read the input, and one writes into a copy of it.
