@@ -15,6 +15,7 @@
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/libtorch.hpp"
 #include "program/exported_blocks.hpp"
+#include "program/modes.hpp"
 #include "program/python_operators.hpp"
 
 namespace diffmask {
@@ -28,14 +29,6 @@ using Node = ExportedGraph::Node;
 bool is_assertion(const std::string& name) {
   return name.starts_with("_assert") || name.starts_with("sym_constrain_range") ||
          name.starts_with("_functional_sym_constrain");
-}
-
-// A file is not to make this program read or write others, or talk to anyone.
-bool is_allowed(const std::string& name) {
-  const std::string space = name.substr(0, name.find("::"));
-  static const std::set<std::string> refused = {"c10d",     "_c10d_functional", "rpc",
-                                                "profiler", "inductor",         "_dtensor"};
-  return !refused.contains(space) && name != "aten::from_file";
 }
 
 // Sets torch.autocast for one type of device while it lives. Its cache of casts is off: it is kept
@@ -157,7 +150,7 @@ void ExportedOperators::size_of(const Node& node, const std::string& name,
 void ExportedOperators::call_operator(const Node& node, const std::string& step,
                                       const std::string& name, const std::string& overload) {
   const auto op = c10::Dispatcher::singleton().findSchema({name, overload});
-  if (!op || !is_allowed(name)) {
+  if (!op || reaches_outside(name)) {
     missing_.insert(overload.empty() ? name : name + "." + overload);
     give(node, {});
     return;

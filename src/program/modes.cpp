@@ -65,6 +65,13 @@ bool is_harmless(const std::string& name) {
 
 }  // namespace
 
+bool reaches_outside(const std::string& name) {
+  static const std::set<std::string> spaces = {"c10d",     "_c10d_functional", "rpc",
+                                               "profiler", "inductor",         "_dtensor"};
+  return spaces.contains(name.substr(0, name.find("::"))) || name == "aten::from_file" ||
+         name == "aten::save";
+}
+
 std::string Effects::describe() const {
   std::vector<std::string> parts;
   if (draws) parts.push_back("draws random numbers");

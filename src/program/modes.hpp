@@ -58,6 +58,10 @@ c10::IValue copy_of(const c10::IValue& value);
 /// what they were. One such call runs at a time.
 Call seeded(Call call, uint64_t seed, c10::Device device);
 
+/// Whether an operator ("aten::save") reads or writes files or talks to anyone: no model's file is
+/// to make this program do so.
+bool reaches_outside(const std::string& name);
+
 /// The call on copies of some of its inputs.
 Call on_copies(Call call, std::vector<size_t> inputs);
 

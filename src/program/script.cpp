@@ -14,6 +14,7 @@
 #include "diffmask/core/libtorch.hpp"
 #include "diffmask/format/archive.hpp"
 #include "format/file_kind.hpp"
+#include "program/modes.hpp"
 #include "program/script_graph.hpp"
 
 namespace diffmask {
@@ -44,9 +45,41 @@ std::vector<std::string> training_modules(const jit::Module& module) {
   return names;
 }
 
+// Refuses a function that calls what reaches outside, itself or through others, before any of it
+// runs.
+class Inside {
+ public:
+  void check(const jit::Function& function) {
+    if (!function.isGraphFunction() || !checked_.insert(&function).second) return;
+    check(*jit::toGraphFunction(function).graph()->block());
+  }
+
+ private:
+  void check(const jit::Block& block) {
+    for (const jit::Node* node : block.nodes()) {
+      const std::string name = node->kind().toQualString();
+      require(!reaches_outside(name), "model",
+              "one that reads and writes no files and talks to no one", name);
+      if (node->kind() == c10::prim::CallMethod) {
+        const auto type = node->input(0)->type();
+        const auto* method = type->findMethod(node->s(c10::attr::name));
+        if (method) check(*method);
+      } else if (node->kind() == c10::prim::CallFunction) {
+        check(*node->input(0)->type()->expectRef<c10::FunctionType>().function());
+      } else if (node->hasAttribute(c10::attr::Subgraph)) {
+        check(*node->g(c10::attr::Subgraph)->block());
+      }
+      for (const jit::Block* inner : node->blocks()) check(*inner);
+    }
+  }
+
+  std::set<const jit::Function*> checked_;
+};
+
 }  // namespace
 
 std::shared_ptr<Program> script_model(const jit::Module& module, const ProgramOptions& options) {
+  if (const auto method = module.find_method(options.method)) Inside().check(method->function());
   auto graph = lowered(module, options, /*evaluated=*/false);
   check_effects(*graph, options);
   const std::vector<std::string> training = training_modules(module);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/script.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,26 @@ TEST(ModesTest, OperatorsAtWorkAreRefusedByName) {
                                                "  return torch.dropout(x, 0.5, True)\n")}}));
         },
         "aten::dropout at drop"}});
+}
+
+// Also in branches that no pass takes, and where the result is not used; nothing is written.
+TEST(ModesTest, OperatorsThatReachOutsideAreRefused) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "written";
+  const auto saving =
+      module("Inner", "def forward(self, x):\n  if bool(x.sum() > 0.0):\n    torch.save(x, '" +
+                          file + "')\n  return x\n");
+  const auto reading = module(
+      "Net", "def forward(self, x):\n  return x + torch.from_file('" + file + "', True, 3)\n");
+  expect_refused({{"save",
+                   [&] {
+                     script_model(module("Net",
+                                         "def forward(self, x):\n  return self.a.forward(x)\n",
+                                         {{"a", saving}}));
+                   },
+                   "talks to no one, but got aten::save"},
+                  {"from_file", [&] { script_model(reading); }, "but got aten::from_file"}});
+  EXPECT_FALSE(std::filesystem::exists(file));
 }
 
 TEST(ModesTest, FlagsThatNothingDependsOnAreAccepted) {
