@@ -61,9 +61,8 @@ class Inside {
       require(!reaches_outside(name), "model",
               "one that reads and writes no files and talks to no one", name);
       if (node->kind() == c10::prim::CallMethod) {
-        const auto type = node->input(0)->type();
-        const auto* method = type->findMethod(node->s(c10::attr::name));
-        if (method) check(*method);
+        const auto type = node->input(0)->type()->cast<c10::ClassType>();
+        if (type) check(type->getMethod(node->s(c10::attr::name)));
       } else if (node->kind() == c10::prim::CallFunction) {
         check(*node->input(0)->type()->expectRef<c10::FunctionType>().function());
       } else if (node->hasAttribute(c10::attr::Subgraph)) {
