@@ -103,6 +103,55 @@ TEST_F(DiffMaskTest, MaskedOutputRunsOnTheMaskedState) {
   }
 }
 
+TEST_F(DiffMaskTest, EvaluatesItsGatesOverADataSet) {
+  const DiffMask method = fitted();
+  const auto found = method.evaluate(*task_.validation, divergence::classes, 0.05);
+  const Attribution attribution = method.attribute(batch_);
+  const at::Tensor y = task_.model->record(batch_.inputs).output();
+  ASSERT_EQ(found.size(), 2u);
+  for (int64_t depth = 0; depth < 2; ++depth) {
+    const at::Tensor z = attribution.keep.select(2, depth).to(at::kFloat);
+    const at::Tensor rows = divergence::classes(y, method.masked_output(batch_, depth, z));
+    const DepthEvaluation& at = found[static_cast<size_t>(depth)];
+    EXPECT_NEAR(at.hard_divergence, rows.mean().item<double>(), 1e-6);
+    EXPECT_NEAR(at.within, rows.le(0.05).to(at::kDouble).mean().item<double>(), 1e-12);
+    EXPECT_NE(at.divergence, at.hard_divergence);
+  }
+}
+
+// What leave-one-out and others put in place of a state is what its own masks put there.
+TEST_F(DiffMaskTest, WhatItLearnedIsAFill) {
+  const at::Tensor zeros = at::zeros({20, 5});
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    const DiffMask method = fitted({.masking = masking});
+    const Fill learned = method.learned_fill();
+    const Recording recording = task_.model->record(batch_.inputs);
+    for (int64_t depth = 0; depth < 2; ++depth) {
+      const std::string site = method.explainer().masked_site(depth);
+      const at::Tensor filled = fill::value(learned, site, recording.state(site));
+      EXPECT_FALSE(filled.requires_grad());
+      EXPECT_TRUE(task_.model->resume(recording, site, filled)
+                      .equal(method.masked_output(batch_, depth, zeros)));
+    }
+    if (masking == Masking::input) {
+      expect_refused({{"site",
+                       [&] {
+                         fill::value(learned, "high", at::zeros({1, 1, 4}));
+                       },
+                       "but got high"}});
+    }
+  }
+  const auto model = image_model();
+  DiffMask images(model, image_options());
+  const ImageData data(24, 1);
+  images.fit(data, training_options(3));
+  const Batch batch = data.batch(iota(4));
+  const Recording recording = model->record(batch.inputs);
+  const at::Tensor filled = fill::value(images.learned_fill(), "0", recording.state("0"));
+  EXPECT_TRUE(model->resume(recording, "0", filled)
+                  .equal(images.masked_output(batch, 0, at::zeros({4, 4}))));
+}
+
 TEST_F(DiffMaskTest, HoldsOutATenthToValidateOn) {
   const auto first = [&](uint64_t seed) {
     DiffMask method(task_.model);

@@ -14,7 +14,9 @@
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,6 +27,12 @@
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/mask/arranged.hpp"
+#include "diffmask/mask/fill.hpp"
+#include "diffmask/mask/positions.hpp"
+#include "diffmask/objective/divergence.hpp"
+#include "diffmask/train/evaluate.hpp"
+#include "diffmask/train/recorded_batches.hpp"
+#include "diffmask/train/summary.hpp"
 #include "diffmask/train/trainer.hpp"
 
 namespace diffmask {
@@ -107,6 +115,29 @@ class DiffMask : public Attributor {
     at::NoGradGuard no_grad;
     const RecordedBatch item = recorded_batch(batch);
     return explainer.masked_output(*model_, item.recording, depth, z.to(model_->device()));
+  }
+
+  /// What its gates cost and keep over a data set, depth by depth (train/evaluate.hpp): expected
+  /// gates, as in training, and hard ones. Throws Error before `fit` or `load`.
+  std::vector<DepthEvaluation> evaluate(const Dataset& data, const Divergence& divergence,
+                                        double epsilon) const {
+    RecordedBatches recorded(*model_, data, explainer().sites(), {});
+    return diffmask::evaluate(*model_, explainer(), recorded, divergence, epsilon);
+  }
+
+  /// The baselines that it learned, as what other methods and metrics put in place of a state that
+  /// they take away: {.fill = method.learned_fill()}. As the fill of a site that it does not mask it
+  /// throws ArgumentError. Throws Error before `fit` or `load`.
+  Fill learned_fill() const {
+    const Explainer& explainer = this->explainer();
+    const std::vector<at::Tensor> vectors = explainer.baselines();
+    std::map<std::string, at::Tensor> by_site;
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      const Positions& positions = positions_at(explainer.options().positions, i);
+      by_site[explainer.masked_site(static_cast<int64_t>(i))] =
+          positions.expand_vector(vectors[i].detach());
+    }
+    return fill::given(std::move(by_site));
   }
 
   bool fitted() const { return explainer_ != nullptr; }
