@@ -53,8 +53,10 @@ std::unique_ptr<Attributor> make_read_out_bottleneck(const MethodRequest& reques
 
 std::unique_ptr<Attributor> make_noise_tolerance(const MethodRequest& request) {
   const MethodSettings& settings = request.settings;
-  NoiseToleranceOptions options{
-      .divergence = settings.divergence, .draws = settings.draws, .seed = settings.seed};
+  NoiseToleranceOptions options{.divergence = settings.divergence,
+                                .draws = settings.draws,
+                                .rate = settings.noise_rate,
+                                .seed = settings.seed};
   options.steps = either(settings.example_steps, options.steps);
   return std::make_unique<NoiseTolerance>(request.model, request.options, std::move(options));
 }

@@ -17,6 +17,20 @@
 
 namespace diffmask {
 
+MethodSettings comparison_settings(const std::string& method) {
+  MethodSettings settings{.steps = 20,
+                          .beam = 1,
+                          .max_passes = 200,
+                          .random_passes = 200,
+                          .epsilon = 0.05,
+                          .training_steps = 200,
+                          .batches = {.by_length = true},
+                          .example_steps = method.ends_with("_per_sample") ? 100 : 30,
+                          .draws = 2};
+  if (method == "noise_tolerance") settings.noise_rate = 0.3;
+  return settings;
+}
+
 ComparedMethod compared_method(const Method& method, const AttributionOptions& options,
                                const MethodSettings& settings,
                                std::shared_ptr<const Dataset> training) {

@@ -95,6 +95,16 @@ TEST_F(MethodsTest, SettingsReachTheMethods) {
                            "reinforce_per_sample", "random_search"}) {
     EXPECT_LT(passes(name, few_), passes(name, more)) << name;
   }
+  const auto noise = [&](double rate) {
+    MethodSettings settings = few_;
+    settings.noise_rate = rate;
+    return method("noise_tolerance")
+        .make(task_.model, options_, settings)
+        ->attribute(batch_)
+        .scores;
+  };
+  EXPECT_TRUE(noise(0.1).equal(noise(MethodSettings{}.noise_rate)));
+  EXPECT_FALSE(noise(0.1).equal(noise(0.3)));
   const auto kept = [&](const std::string& name, double epsilon) {
     MethodSettings settings{.epsilon = epsilon, .example_steps = 60};
     return method(name)

@@ -67,6 +67,19 @@ TEST_F(ComparisonTest, HasARowForEachMethodSiteAndSeed) {
   EXPECT_EQ(uniform.value("passes"), 1);
 }
 
+TEST_F(ComparisonTest, ItsSettingsMakeQuickMethods) {
+  const Batch batch = task_.validation->batch({0, 1, 2});
+  for (const char* name : {"bottleneck", "noise_tolerance"}) {
+    const auto passes = [&](const MethodSettings& settings) {
+      return method(name)
+          .make(task_.model, {.target = target::predicted_logit}, settings, task_.training)
+          ->attribute(batch)
+          .passes;
+    };
+    EXPECT_LT(passes(comparison_settings(name)), passes({}) / 2) << name;
+  }
+}
+
 TEST_F(ComparisonTest, WithoutNamesComparesWhatLearnsNothing) {
   options_.seeds = 1;
   const Comparison result = run({});

@@ -70,6 +70,7 @@ struct MethodSettings {
   double beta = 0.1;         ///< bottlenecks, infomask: price of a nat, > 0
   int64_t draws = 10;        ///< bottleneck, noise_tolerance: draws of the noise per step, >= 1
   double noise_floor = 0.0;  ///< bottlenecks: the least sigma of a channel (BottleneckOptions)
+  double noise_rate = 0.1;   ///< noise_tolerance: Adam's step size in log sigma, > 0
 
   /// DiffMask, REINFORCE. If empty: recipe::log_odds(); per sample with gate_rate 0.2, warm_up 20.
   std::optional<Recipe> recipe = {};

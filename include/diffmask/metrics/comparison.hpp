@@ -48,6 +48,11 @@ struct ComparedMethod {
   bool trained = false;
 };
 
+/// Settings of few steps, since a comparison runs each method on every example: of 200 steps of
+/// training, or 30 for each batch (100 for a method per sample), which noise_tolerance makes larger
+/// ones; with integrated gradients of 20 gradients and searches of 200 rows, beam search greedy.
+MethodSettings comparison_settings(const std::string& method);
+
 /// A method of the list (attribution/methods.hpp), or any other, which is made anew for each site
 /// and seed. The options' sites and the settings' seed are set for each. ArgumentError where the
 /// method needs training data and has none.

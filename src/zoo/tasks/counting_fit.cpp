@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
 #include <utility>
 
 #include "diffmask/core/random.hpp"
@@ -18,6 +19,16 @@ enum CountingStream : uint64_t { kTask = 100, kRandomScores, kRandomSets };
 double CountingFit::accuracy() const {
   const at::Tensor logits = predict(*net, forward_of(net), validation.dataset());
   return logits.gt(0).eq(validation.labels).to(at::kDouble).mean().item<double>();
+}
+
+Subject CountingFit::subject(uint64_t seed) const {
+  const auto fresh = std::make_shared<CountingNet>(make_generator(seed));
+  fresh->eval();
+  return {.model = staged(net),
+          .data = std::make_shared<PaddedDataset>(validation.dataset()),
+          .training = std::make_shared<PaddedDataset>(training.dataset()),
+          .truth = validation.relevant(),
+          .randomised = staged(fresh)};
 }
 
 ModuleForward forward_of(std::shared_ptr<const CountingNet> net) {

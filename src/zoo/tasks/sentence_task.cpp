@@ -3,13 +3,17 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "diffmask/attribution/data_scores.hpp"
 #include "diffmask/core/error.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/zoo/tasks/encoder.hpp"
 #include "diffmask/zoo/tasks/made.hpp"
+#include "diffmask/zoo/tasks/marked_tokens.hpp"
 
 namespace diffmask {
 namespace {
@@ -74,6 +78,22 @@ Plausibility SentenceTask::plausibility(const Attributor& method,
     people.add(rationales, split, *part, data_scores(method, part->data), generator);
   }
   return people;
+}
+
+Subject SentenceTask::subject(const std::vector<RationaleSentence>& rationales,
+                              uint64_t seed) const {
+  Subject all{.model = model,
+              .data = std::make_shared<EncodedDataset>(test.data),
+              .training = std::make_shared<EncodedDataset>(development.data),
+              .randomised = randomised(seed)};
+  if (rationales.empty()) return all;
+  const at::Tensor marked = marked_tokens(rationales, "test", test);
+  std::vector<int64_t> order = iota(test.data.size());
+  std::stable_partition(order.begin(), order.end(),
+                        [&](int64_t i) { return marked[i].any().item<bool>(); });
+  all.truth = marked.index_select(0, at::tensor(order));
+  all.data = std::make_shared<Subset>(all.data, std::move(order));
+  return all;
 }
 
 SentenceTask make_sentence_task(const SentenceTaskOptions& options) {

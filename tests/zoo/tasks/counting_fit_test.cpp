@@ -40,5 +40,20 @@ TEST(CountingFitTest, MethodsOfTheListExplainItByItsSettings) {
   EXPECT_NE(counting_settings("random", 3).seed, counting_settings("random_search", 3).seed);
 }
 
+TEST(CountingFitTest, IsASubjectOfComparisons) {
+  const CountingFit task = fit_counting(0, {.training = 200, .validation = 20, .epochs = 1});
+  const Subject subject = task.subject(/*seed=*/7);
+  EXPECT_EQ(subject.training->size(), 200);
+  EXPECT_TRUE(subject.truth.equal(task.validation.relevant()));
+  const Batch batch = subject.data->batch(iota(20));
+  const auto output = [&](const Subject& of) {
+    return of.randomised->record(batch.inputs).output();
+  };
+  EXPECT_TRUE(batch.labels.equal(task.validation.labels));
+  EXPECT_FALSE(output(subject).equal(subject.model->record(batch.inputs).output()));
+  EXPECT_TRUE(output(subject).equal(output(task.subject(7))));
+  EXPECT_FALSE(output(subject).equal(output(task.subject(8))));
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -82,5 +82,26 @@ TEST(SentenceTaskTest, ReadsRationalesOfDevelopmentAndTestPart) {
   EXPECT_EQ(task.plausibility(Alike(0), marked, 0).f1(), 0);
 }
 
+TEST(SentenceTaskTest, AsASubjectSentencesThatPeopleMarkedComeFirst) {
+  const SentenceTask task = small_task();
+  const auto& words = task.test.sentences.at(2).words;
+  const std::vector<RationaleSentence> marked = {
+      {.id = {},
+       .label = "positive",
+       .split = "test",
+       .line = 2,
+       .words = words,
+       .rationales = {{"a", "positive", std::vector(words.size(), true)}}}};
+  const Subject subject = task.subject(marked, /*seed=*/1);
+  EXPECT_EQ(subject.data->size(), task.test.data.size());
+  EXPECT_TRUE(subject.data->batch({0}).inputs[0].equal(task.test.data.batch({2}).inputs[0]));
+  EXPECT_TRUE(subject.data->batch({1}).inputs[0].equal(task.test.data.batch({0}).inputs[0]));
+  EXPECT_TRUE(subject.truth.any(1).equal(at::arange(subject.data->size()).eq(0)));
+  const Subject unmarked = task.subject({}, 1);
+  EXPECT_FALSE(unmarked.truth.defined());
+  EXPECT_TRUE(unmarked.data->batch({0}).inputs[0].equal(task.test.data.batch({0}).inputs[0]));
+  EXPECT_EQ(unmarked.training->size(), task.development.data.size());
+}
+
 }  // namespace
 }  // namespace diffmask

@@ -14,6 +14,7 @@
 
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/mask/explainer_options.hpp"
+#include "diffmask/metrics/subject.hpp"
 #include "diffmask/train/callback.hpp"
 #include "diffmask/train/trainer.hpp"
 #include "diffmask/zoo/data/counting.hpp"
@@ -28,6 +29,10 @@ struct CountingFit {
 
   /// The net's share of right answers on the validation data.
   double accuracy() const;
+
+  /// For a comparison of methods: the validation data are explained, what learns does so from the
+  /// training data, and the seed draws the randomised net.
+  Subject subject(uint64_t seed) const;
 };
 
 /// The net of inputs digits, queries and mask, as train_supervised takes it.

@@ -15,6 +15,7 @@
 
 #include "diffmask/attribution/attributor.hpp"
 #include "diffmask/mask/explainer_options.hpp"
+#include "diffmask/metrics/subject.hpp"
 #include "diffmask/model/staged.hpp"
 #include "diffmask/train/trainer.hpp"
 #include "diffmask/zoo/data/rationales.hpp"
@@ -59,6 +60,11 @@ struct SentenceTask {
   /// words.
   Plausibility plausibility(const Attributor& method,
                             const std::vector<RationaleSentence>& rationales, uint64_t seed) const;
+
+  /// For a comparison of methods: the test part is explained, and what learns does so from the
+  /// development part, which the net has not learned from. The truth is what people marked
+  /// (marked_tokens); sentences with marks come first. The seed draws the randomised model.
+  Subject subject(const std::vector<RationaleSentence>& rationales, uint64_t seed) const;
 };
 
 /// Reads, or makes, everything; nothing is trained.
