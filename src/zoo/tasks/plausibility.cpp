@@ -1,5 +1,7 @@
 #include "diffmask/zoo/tasks/plausibility.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "diffmask/data/dataset.hpp"
 #include "diffmask/metrics/agreement.hpp"
 
@@ -31,6 +33,14 @@ void Plausibility::add(const std::vector<RationaleSentence>& rationales, const s
     }
     ++sentences_;
   }
+}
+
+std::string Plausibility::json() const {
+  const nlohmann::json figures = {{"diffmask", f1()},
+                                  {"random", random_f1()},
+                                  {"uniform", all_f1()},
+                                  {"sentences", sentences_}};
+  return figures.dump();
 }
 
 }  // namespace diffmask

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "diffmask/core/random.hpp"
 #include "diffmask/zoo/tasks/made.hpp"
 
@@ -48,6 +50,10 @@ TEST_F(PlausibilityTest, IsTheTokenF1OfTheWordsKeptAtTheLastDepth) {
   EXPECT_NEAR(people.all_f1(), ((0.5 + 0.8) / 2 + 0.5) / 2, 1e-12);
   EXPECT_GE(people.random_f1(), 0);
   EXPECT_LT(people.random_f1(), people.f1() + 1e-12);
+  const auto figures = nlohmann::json::parse(people.json());
+  EXPECT_EQ(figures.at("diffmask"), people.f1());
+  EXPECT_EQ(figures.at("uniform"), people.all_f1());
+  EXPECT_EQ(figures.at("sentences"), 2);
 }
 
 TEST_F(PlausibilityTest, IsZeroOfNothing) { EXPECT_EQ(Plausibility().f1(), 0); }

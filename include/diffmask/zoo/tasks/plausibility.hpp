@@ -34,6 +34,9 @@ class Plausibility {
   double all_f1() const { return mean(all_); }
   int64_t sentences() const { return sentences_; }
 
+  /// {"diffmask": f1, "random", "uniform": all_f1, "sentences"}.
+  std::string json() const;
+
  private:
   double mean(double sum) const {
     return sentences_ == 0 ? 0.0 : sum / static_cast<double>(sentences_);
