@@ -27,34 +27,22 @@ constexpr int64_t kSide = 7, kPatches = kSide * kSide;
 
 struct Options : CommonOptions {
   std::string nets = "both";
-  int64_t steps = 300, threads = 2;
+  int64_t steps = 300, reported = 2000, threads = 2;
   double epsilon = 0.03;
 };
 
-// The first images of the training part; its last, to select epochs and steps on; the test part,
-// and its first images, on which masks are scored.
-struct Data {
-  dm::PaddedDataset training, validation, test, reported;
-};
-
-Data data_of(const Options& options) {
-  const auto read = [&](dm::Split split, uint64_t seed) {
-    return options.smoke ? dm::made_images(400, dm::make_generator(seed))
-                         : dm::read_fashion_mnist(options.data, split);
-  };
-  const auto all = read(dm::Split::training, 0), test = read(dm::Split::test, 1);
-  const int64_t training = options.smoke ? 256 : 16000, validation = options.smoke ? 64 : 1000;
-  return {all.part(0, training).dataset(kPatches),
-          all.part(all.size() - validation, validation).dataset(kPatches), test.dataset(kPatches),
-          test.part(0, options.smoke ? 64 : 2000).dataset(kPatches)};
+dm::ImageSets data_of(const Options& options) {
+  if (options.smoke) {
+    return dm::image_sets(dm::made_images(400, dm::make_generator(0)),
+                          dm::made_images(400, dm::make_generator(1)),
+                          {.training = 256, .validation = 64, .positions = kPatches});
+  }
+  return dm::image_sets(dm::read_fashion_mnist(options.data, dm::Split::training),
+                        dm::read_fashion_mnist(options.data, dm::Split::test),
+                        {.training = 16000, .validation = 1000, .positions = kPatches});
 }
 
-struct Subject {
-  std::string name;
-  dm::ImageClassifier net;
-};
-
-std::vector<Subject> subjects(const Options& options) {
+std::vector<dm::ImageClassifier> nets(const Options& options) {
   const auto generator = [&](uint64_t of) {
     return dm::make_generator(dm::derive_seed(options.seed, of));
   };
@@ -62,87 +50,86 @@ std::vector<Subject> subjects(const Options& options) {
       std::make_shared<dm::ConvClassifier>(dm::ConvClassifierOptions{}, generator(100));
   const auto transformer = std::make_shared<dm::VisionTransformer>(
       dm::VisionTransformerOptions{.layers = 2}, generator(101));
-  std::vector<Subject> all = {{"conv", dm::image_classifier(conv, kSide)},
-                              {"transformer", dm::image_classifier(transformer)}};
+  std::vector all = {dm::image_classifier(conv, kSide), dm::image_classifier(transformer)};
   std::erase_if(
-      all, [&](const Subject& of) { return options.nets != "both" && options.nets != of.name; });
+      all, [&](const auto& net) { return options.nets != "both" && options.nets != net.name; });
   return all;
 }
 
-dm::Gating fitted(const Subject& subject, const std::string& name, dm::Masking masking,
-                  const Options& options, const Data& data, const dm::InterruptGuard& guard) {
-  auto trainer = subject.net.training(masking, options.epsilon);
-  trainer.steps = options.steps * (subject.net.attends ? 3 : 1);
+dm::Gating fitted(const dm::ImageClassifier& net, const std::string& name, dm::Masking masking,
+                  const Options& options, const dm::ImageSets& data,
+                  const dm::InterruptGuard& guard) {
+  auto trainer = net.training(masking, options.epsilon);
+  trainer.steps = options.steps * (net.attends ? 3 : 1);
   trainer.seed = options.seed;
-  trainer.callbacks = watched(fmt::format("{}, {}", subject.name, name), guard);
+  trainer.callbacks = watched(fmt::format("{}, {}", net.name, name), guard);
   if (options.smoke) trainer.batches.batch_size = 16, trainer.recipe.warm_up = 2;
-  dm::DiffMask method(subject.net.model, subject.net.explainer(masking));
+  dm::DiffMask method(net.model, net.explainer(masking));
   const auto summary = method.fit(data.training, data.validation, trainer);
   check_interrupt();
-  fmt::print("\n{}, {}: {}", subject.name, name, summary.full_report());
+  fmt::print("\n{}, {}: {}", net.name, name, summary.full_report());
   return {name, method, options.epsilon};
 }
 
 // Trains and explains one net; its rows of the page: some test images, by input and by hidden
 // states side by side.
-std::vector<dm::Overlay> explain(const Subject& subject, const Options& options, const Data& data,
-                                 const dm::InterruptGuard& guard, nlohmann::json& report) {
-  auto supervised = subject.net.supervised(options.seed);
+std::vector<dm::Overlay> explain(const dm::ImageClassifier& net, const Options& options,
+                                 const dm::ImageSets& data, const dm::InterruptGuard& guard,
+                                 nlohmann::json& report) {
+  auto supervised = net.supervised(options.seed);
   if (options.smoke) supervised.epochs = 1;
-  const auto trained = dm::train_supervised(*subject.net.module, subject.net.forward,
-                                            dm::cross_entropy, data.training, data.validation,
-                                            supervised, watched(subject.name, guard));
+  const auto trained =
+      net.train(data.training, data.validation, supervised, watched(net.name, guard));
   check_interrupt();
-  fmt::print("{}: epoch {} of {}, loss {:.4f}, {:.1f} s\n", subject.name, trained.epoch,
+  fmt::print("{}: epoch {} of {}, loss {:.4f}, {:.1f} s\n", net.name, trained.epoch,
              supervised.epochs, trained.loss, trained.seconds);
-  const at::Tensor predicted =
-      dm::predict(*subject.net.module, subject.net.forward, data.test).argmax(1);
+  const at::Tensor predicted = net.predicted(data.test);
   const double accuracy = dm::accuracy(predicted, data.test.labels());
-  fmt::print("{}: accuracy {:.2f}% on all {} test images\n", subject.name, 100 * accuracy,
+  fmt::print("{}: accuracy {:.2f}% on all {} test images\n", net.name, 100 * accuracy,
              data.test.size());
 
   const std::vector<dm::Gating> gatings = {
-      fitted(subject, "input", dm::Masking::input, options, data, guard),
-      fitted(subject, "hidden", dm::Masking::hidden, options, data, guard)};
+      fitted(net, "input", dm::Masking::input, options, data, guard),
+      fitted(net, "hidden", dm::Masking::hidden, options, data, guard)};
+  const dm::Subset reported(dm::borrowed(data.test), dm::iota(options.reported));
   const auto found =
-      dm::score_masks(*subject.net.model, data.reported, gatings,
+      dm::score_masks(*net.model, reported, gatings,
                       {.scorer = dm::scorer::classes(10),
                        .controls = {dm::control::random(/*draws=*/3), dm::control::uniform()},
                        .seed = options.seed,
                        .batch_size = 250,
                        .progress = guard.callback()});
-  fmt::print("\n{}\n", found.full_report(subject.name));
+  fmt::print("\n{}\n", found.full_report(net.name));
   report = nlohmann::json::parse(found.json());
   report["test_accuracy"] = accuracy;
 
-  const dm::Batch all = data.reported.batch(dm::iota(data.reported.size()));
-  const dm::Positions& patches = subject.net.positions[0];
+  const dm::Batch all = reported.batch(dm::iota(reported.size()));
+  const dm::Positions& patches = net.positions[0];
   const dm::Attribution input = gatings[0].method.attribute(all);
   const auto brightness = dm::masked_brightness(input, all.inputs[0], patches);
   for (size_t i = 0; i < brightness.size(); ++i) {
     report["brightness_masked"][input.sites[i]] = brightness[i];
     fmt::print("{} masks {:.1f}% of the brightness\n", input.sites[i], 100 * brightness[i]);
   }
-  const double black =
-      patches.features(all.inputs[0]).sum(2).eq(0).to(at::kDouble).mean().item<double>();
+  const double black = dm::black_patches(all.inputs[0], patches);
   report["black_patches"] = black;
   fmt::print("{:.1f}% of the patches are black\n", 100 * black);
 
-  const dm::Batch batch = data.reported.batch(dm::iota(12));
+  const dm::Batch batch = reported.batch(dm::iota(12));
   return dm::image_overlays(dm::attribute(gatings, batch), batch, kSide, predicted.narrow(0, 0, 12),
-                            dm::fashion_classes(), subject.name);
+                            dm::fashion_classes(), net.name);
 }
 
 int run(const Options& options) {
   use_threads(options.threads);
   const dm::InterruptGuard guard;
-  const Data data = data_of(options);
+  const dm::ImageSets data = data_of(options);
   fmt::print("{} images to train on, {} to select on; of {} test images masks are scored on {}\n",
-             data.training.size(), data.validation.size(), data.test.size(), data.reported.size());
+             data.training.size(), data.validation.size(), data.test.size(), options.reported);
   nlohmann::json report;
   std::vector<dm::Overlay> rows;
-  for (const Subject& subject : subjects(options)) {
-    const auto more = explain(subject, options, data, guard, report[subject.name]);
+  for (const dm::ImageClassifier& net : nets(options)) {
+    const auto more = explain(net, options, data, guard, report[net.name]);
     rows.insert(rows.end(), more.begin(), more.end());
   }
   dm::write_file(options.html,
@@ -170,6 +157,6 @@ int main(int argc, char** argv) {
   add_option(app, "--epsilon", options.epsilon, "Divergence allowed, in nats");
   add_number(app, "--threads", options.threads, "Number of threads");
   CLI11_PARSE(app, argc, argv);
-  if (options.smoke) options.steps = 3;
+  if (options.smoke) options.steps = 3, options.reported = 64;
   return reported("fashion", [&] { return run(options); });
 }

@@ -39,6 +39,18 @@ PaddedDataset LabelledImages::dataset(int64_t positions) const {
                        /*mask_is_input=*/false);
 }
 
+ImageSets image_sets(const LabelledImages& all, const LabelledImages& test,
+                     const ImageSetOptions& options) {
+  const auto& [training, validation, positions] = options;
+  require(training >= 1, "training", ">= 1", training);
+  require(validation >= 1, "validation", ">= 1", validation);
+  require(training + validation <= all.size(), "training + validation",
+          fmt::format("at most {}, the number of images", all.size()), training + validation);
+  return {all.part(0, training).dataset(positions),
+          all.part(all.size() - validation, validation).dataset(positions),
+          test.dataset(positions)};
+}
+
 LabelledImages read_labelled_images(const std::string& images, const std::string& labels) {
   const at::Tensor cells = load_bytes(images, 3, "images as bytes (N, H, W)");
   const at::Tensor classes = load_bytes(labels, 1, "labels as bytes (N)");

@@ -15,11 +15,15 @@ namespace diffmask {
 namespace {
 
 template <typename Net>
-ImageClassifier classifier_of(const std::shared_ptr<Net>& net, std::vector<Positions> positions,
-                              bool attends) {
+ImageClassifier classifier_of(const char* name, const std::shared_ptr<Net>& net,
+                              std::vector<Positions> positions, bool attends) {
   net->eval();
-  return {net, [net](const Inputs& x) { return net->forward(x[0]); }, staged(net),
-          std::move(positions), attends};
+  return {name,
+          net,
+          [net](const Inputs& x) { return net->forward(x[0]); },
+          staged(net),
+          std::move(positions),
+          attends};
 }
 
 }  // namespace
@@ -27,6 +31,17 @@ ImageClassifier classifier_of(const std::shared_ptr<Net>& net, std::vector<Posit
 SupervisedOptions ImageClassifier::supervised(uint64_t seed) const {
   if (!attends) return {.epochs = 5, .rate = 4e-3, .warm_up = 0.05, .seed = seed};
   return {.epochs = 8, .rate = 3e-3, .warm_up = 0.1, .weight_decay = 0.02, .seed = seed};
+}
+
+SupervisedSummary ImageClassifier::train(const Dataset& training, const Dataset& validation,
+                                         const SupervisedOptions& options,
+                                         const std::vector<Callback>& callbacks) const {
+  return train_supervised(*module, forward, cross_entropy, training, validation, options,
+                          callbacks);
+}
+
+at::Tensor ImageClassifier::predicted(const Dataset& data) const {
+  return predict(*module, forward, data).argmax(1);
 }
 
 ExplainerOptions ImageClassifier::explainer(Masking masking) const {
@@ -63,7 +78,7 @@ ImageClassifier image_classifier(std::shared_ptr<ConvClassifier> net, int64_t co
             columns);
     positions.push_back({Positions::Layout::image, width / columns});
   }
-  return classifier_of(net, std::move(positions), /*attends=*/false);
+  return classifier_of("conv", net, std::move(positions), /*attends=*/false);
 }
 
 ImageClassifier image_classifier(std::shared_ptr<VisionTransformer> net) {
@@ -71,7 +86,7 @@ ImageClassifier image_classifier(std::shared_ptr<VisionTransformer> net) {
   // The pixels are an image; "patches" and the layers' states are sequences.
   std::vector<Positions> positions(static_cast<size_t>(net->options().layers) + 2);
   positions[0] = {Positions::Layout::image, net->options().patch};
-  return classifier_of(net, std::move(positions), /*attends=*/true);
+  return classifier_of("transformer", net, std::move(positions), /*attends=*/true);
 }
 
 std::vector<double> masked_brightness(const Attribution& attribution, const at::Tensor& images,
@@ -84,6 +99,10 @@ std::vector<double> masked_brightness(const Attribution& attribution, const at::
     shares.push_back((bright * masked).sum().item<double>() / bright.sum().item<double>());
   }
   return shares;
+}
+
+double black_patches(const at::Tensor& images, const Positions& patches) {
+  return patches.features(images).ne(0).any(2).logical_not().to(at::kDouble).mean().item<double>();
 }
 
 std::vector<Overlay> image_overlays(const Attribution& attribution, const Batch& batch,

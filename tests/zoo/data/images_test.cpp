@@ -49,6 +49,26 @@ TEST_F(ImagesTest, IsADatasetOfWholeImages) {
   EXPECT_TRUE(batch.mask.equal(at::ones({2, 4}, at::kBool)));
 }
 
+TEST_F(ImagesTest, SetsAreTheFirstAndTheLastOfOnePartAndTheOther) {
+  const LabelledImages test = read_fashion_mnist(folder_.path(), Split::test);
+  const LabelledImages all{at::rand({9, 1, 2, 2}), at::arange(9)};
+  const ImageSets sets = image_sets(all, test, {.training = 4, .validation = 2, .positions = 4});
+  EXPECT_TRUE(sets.training.labels().equal(at::arange(4)));
+  EXPECT_TRUE(sets.validation.labels().equal(at::arange(7, 9)));
+  EXPECT_TRUE(sets.test.labels().equal(test.labels));
+  EXPECT_EQ(sets.validation.length(0), 4);
+  EXPECT_TRUE(sets.validation.batch({1}).inputs[0].equal(all.images.narrow(0, 8, 1)));
+  expect_refused({
+      {"none", [&] { image_sets(all, test, {.validation = 2, .positions = 4}); },
+       "training has to be >= 1"},
+      {"both",
+       [&] {
+         image_sets(all, test, {8, 2, 4});
+       },
+       "training + validation has to be at most 9, the number of images, but got 10"},
+  });
+}
+
 TEST_F(ImagesTest, RefusesWhatDoesNotFit) {
   const std::string images = idx_of(0x08, {3, 2, 2}, pixels_);
   const auto read = [this](const std::string& images, const std::string& labels) {

@@ -72,9 +72,9 @@ TEST(ImageClassifierTest, IsTrainedByItsOwnSettings) {
        {image_classifier(conv(), 7), image_classifier(transformer())}) {
     const SupervisedOptions options = classifier.supervised(/*seed=*/3);
     EXPECT_EQ(options.seed, 3u);
-    const auto summary = train_supervised(*classifier.module, classifier.forward, cross_entropy,
-                                          data, data, options);
-    EXPECT_LT(summary.loss, std::log(10.0)) << "chance";
+    EXPECT_LT(classifier.train(data, data, options).loss, std::log(10.0)) << "chance";
+    const at::Tensor output = classifier.model->record(data.batch(iota(64)).inputs).output();
+    EXPECT_TRUE(classifier.predicted(data).equal(output.argmax(1)));
   }
 }
 
@@ -87,6 +87,7 @@ TEST(ImageClassifierTest, TellsHowBrightIsWhatMasksTake) {
   const Attribution attribution{{"a", "b"}, keep.to(at::kFloat), keep, at::ones({2, 4}, at::kBool)};
   const Positions patches{Positions::Layout::image, 2};
   EXPECT_EQ(masked_brightness(attribution, image, patches), (std::vector<double>{0, 0.75}));
+  EXPECT_EQ(black_patches(image, patches), 6.0 / 8);
   expect_refused({{"patches",
                    [&] {
                      masked_brightness(attribution, image, {Positions::Layout::image, 1});

@@ -32,6 +32,26 @@ struct LabelledImages {
   PaddedDataset dataset(int64_t positions) const;
 };
 
+/// Images to train on, to select on and to report on.
+struct ImageSets {
+  PaddedDataset training, validation, test;
+};
+
+struct ImageSetOptions {
+  int64_t training = 0;    ///< number of images to train on, >= 1: the first ones
+  int64_t validation = 0;  ///< number of images to select on, >= 1: the last ones
+  int64_t positions = 0;   ///< of the sites to be explained (LabelledImages::dataset)
+};
+
+/// Two parts, e.g. those of Fashion-MNIST, as data sets: of the first part some images are trained
+/// and selected on, the second is the test part. ArgumentError unless `all` has that many images.
+///
+///     const ImageSets data = image_sets(read_fashion_mnist(folder, Split::training),
+///                                       read_fashion_mnist(folder, Split::test),
+///                                       {.training = 16'000, .validation = 1'000, .positions = 49});
+ImageSets image_sets(const LabelledImages& all, const LabelledImages& test,
+                     const ImageSetOptions& options);
+
 /// Images and labels from two IDX files. FileError unless they are uint8 of shapes (N, H, W) and
 /// (N).
 LabelledImages read_labelled_images(const std::string& images, const std::string& labels);

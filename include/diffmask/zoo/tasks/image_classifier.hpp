@@ -5,11 +5,11 @@
 ///
 ///     const auto net = std::make_shared<ConvClassifier>(ConvClassifierOptions{}, generator);
 ///     const ImageClassifier classifier = image_classifier(net, /*columns=*/7);
-///     train_supervised(*net, classifier.forward, cross_entropy, training, validation,
-///                      classifier.supervised());
+///     classifier.train(training, validation, classifier.supervised());
 ///     DiffMask method(classifier.model, classifier.explainer(Masking::hidden));
 ///     method.fit(training, validation, classifier.training(Masking::hidden, 0.03));
 
+#include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
 #include <cstdint>
@@ -18,10 +18,12 @@
 #include <vector>
 
 #include "diffmask/attribution/attributor.hpp"
+#include "diffmask/data/dataset.hpp"
 #include "diffmask/mask/explainer_options.hpp"
 #include "diffmask/mask/positions.hpp"
 #include "diffmask/model/staged.hpp"
 #include "diffmask/report/overlay.hpp"
+#include "diffmask/train/callback.hpp"
 #include "diffmask/train/trainer.hpp"
 #include "diffmask/zoo/nets/supervised.hpp"
 #include "diffmask/zoo/nets/vision.hpp"
@@ -30,6 +32,7 @@ namespace diffmask {
 
 /// A net in evaluation mode, as what trains it and what explains it take it.
 struct ImageClassifier {
+  std::string name;  ///< "conv" or "transformer"
   std::shared_ptr<torch::nn::Module> module;
   ModuleForward forward;
   std::shared_ptr<StagedModel> model;
@@ -39,6 +42,14 @@ struct ImageClassifier {
   /// How the net itself is trained, to about 88 % (convolutions) and 84 % (attention, for which
   /// this is little) of Fashion-MNIST by 16,000 images: 5 or 8 epochs.
   SupervisedOptions supervised(uint64_t seed = 0) const;
+
+  /// train_supervised by cross entropy.
+  SupervisedSummary train(const Dataset& training, const Dataset& validation,
+                          const SupervisedOptions& options,
+                          const std::vector<Callback>& callbacks = {}) const;
+
+  /// The class that the net gives each image. Shape: (N) int64.
+  at::Tensor predicted(const Dataset& data) const;
 
   /// Baselines begin at zero, a black ground; probes begin at a logit of 2, as few steps are made.
   /// Input gating masks pixels by all sites, hidden gating each of the sites above the pixels.
@@ -63,6 +74,10 @@ ImageClassifier image_classifier(std::shared_ptr<VisionTransformer> net);
 ///                                           classifier.positions[0]);
 std::vector<double> masked_brightness(const Attribution& attribution, const at::Tensor& images,
                                       const Positions& patches);
+
+/// The share of all patches that hold nothing but zeros, in [0, 1]: what may be masked without any
+/// effect. Shape: images (B, C, H, W).
+double black_patches(const at::Tensor& images, const Positions& patches);
 
 /// A row of a page for each image of the batch, titled "<name>: <its class>, predicted <class>".
 /// Shape: batch.inputs[0] the images, predicted (B) int64. ArgumentError for a class without a name.
