@@ -11,25 +11,20 @@
 // survive more depths than others.
 #include <unistd.h>
 
-#include <future>
-
-#include "diffmask/attribution/diffmask.hpp"
+#include "diffmask/attribution/fit_together.hpp"
 #include "diffmask/core/file.hpp"
 #include "diffmask/core/random.hpp"
 #include "diffmask/metrics/mask_experiment.hpp"
 #include "diffmask/report/heatmap.hpp"
-#include "diffmask/zoo/data/reviews.hpp"
-#include "diffmask/zoo/nets/gru_classifier.hpp"
-#include "diffmask/zoo/nets/supervised.hpp"
 #include "diffmask/zoo/nets/weights.hpp"
 #include "diffmask/zoo/tasks/made.hpp"
+#include "diffmask/zoo/tasks/review_task.hpp"
 #include "program.hpp"
 
 namespace dm = diffmask;
 
 namespace {
 
-constexpr int64_t kClasses = 5;
 const std::vector<std::string> kClassNames = {"very bad", "bad", "middling", "good", "very good"};
 
 struct Options : CommonOptions {
@@ -38,41 +33,43 @@ struct Options : CommonOptions {
   double input_epsilon = 0.025, hidden_epsilon = 0.03;
 };
 
-// Recordings are values and the model is only read, so both are trained at once, one per core.
-void fit(dm::DiffMask& input, dm::DiffMask& hidden, const dm::Dataset& training,
-         const dm::Dataset& development, const Options& options, const dm::InterruptGuard& guard) {
-  const auto fit_one = [&](dm::DiffMask& method, double epsilon,
-                           const std::vector<dm::Callback>& callbacks) {
-    at::set_num_threads(1);
-    dm::TrainerOptions trainer{.epsilon = epsilon,
-                               .steps = options.steps,
-                               .batches = {.batch_size = 64, .by_length = true},
-                               .seed = options.seed,
-                               .callbacks = callbacks,
-                               .recipe = dm::recipe::reviews()};
+// Both explainers are trained at once, one per core.
+std::vector<dm::Gating> fitted(const dm::ReviewTask& task, const Options& options,
+                               const dm::InterruptGuard& guard) {
+  std::vector<dm::DiffMask> methods = {
+      dm::DiffMask(task.model, task.explainer(dm::Masking::input)),
+      dm::DiffMask(task.model, task.explainer(dm::Masking::hidden))};
+  std::vector<dm::TrainerOptions> trainers = {task.trainer(options.input_epsilon, options.steps),
+                                              task.trainer(options.hidden_epsilon, options.steps)};
+  trainers[0].callbacks = watched("explainers", guard);
+  trainers[1].callbacks = {guard.callback()};
+  for (dm::TrainerOptions& trainer : trainers) {
     if (options.smoke) trainer.recipe.warm_up = 2;
-    return method.fit(training, development, trainer);
-  };
-  auto beside = std::async(std::launch::async, fit_one, std::ref(hidden), options.hidden_epsilon,
-                           std::vector{guard.callback()});
-  const auto of_input = fit_one(input, options.input_epsilon, watched("explainers", guard));
-  fmt::print("\ninput: {}\nhidden: {}\n", of_input.full_report(), beside.get().full_report());
+  }
+  if (!guard.interrupted()) {
+    const auto summaries =
+        dm::fit_together(methods, trainers, task.data.training, task.data.development);
+    fmt::print("\ninput: {}\nhidden: {}\n", summaries[0].full_report(), summaries[1].full_report());
+  }
+  return {{"input", methods[0], options.input_epsilon},
+          {"hidden", methods[1], options.hidden_epsilon}};
 }
 
 // What the masks cost, which words survive, and a picture of the first twenty reviews.
-void report(const dm::FrozenModel& model, const dm::ReviewDatasets& data,
-            const std::vector<dm::Review>& reviews, const std::map<std::string, double>& lexicon,
+void report(const dm::ReviewTask& task, const std::map<std::string, double>& lexicon,
             const std::vector<dm::Gating>& gatings, const Options& options,
             const dm::InterruptGuard& guard) {
-  const auto found = dm::score_masks(model, data.held_out, gatings,
-                                     {.scorer = dm::scorer::classes(kClasses),
+  const dm::PaddedDataset& data = task.data.held_out;
+  const std::vector<dm::Review>& reviews = task.parts.held_out;
+  const auto found = dm::score_masks(*task.model, data, gatings,
+                                     {.scorer = dm::scorer::classes(kClassNames.size()),
                                       .controls = {dm::control::random(/*draws=*/5)},
                                       .seed = options.seed,
                                       .batch_size = 128,
                                       .progress = guard.callback()});
   fmt::print("{}\n{}", found.full_report("held out"), found.brief_report());
   auto figures = nlohmann::json::parse(found.json());
-  const dm::Batch batch = data.held_out.batch(dm::iota(data.held_out.size()));
+  const dm::Batch batch = data.batch(dm::iota(data.size()));
   for (const dm::Gating& gating : gatings) {
     if (lexicon.empty()) continue;
     const auto attribution = gating.method.attribute(batch);
@@ -82,7 +79,7 @@ void report(const dm::FrozenModel& model, const dm::ReviewDatasets& data,
                    dm::valence_names(), dm::survival_by_valence(attribution, reviews, lexicon));
   }
   const int64_t shown = std::min<int64_t>(20, batch.size());
-  const auto predicted = model.record(batch.inputs).output().argmax(1);
+  const auto predicted = task.model->record(batch.inputs).output().argmax(1);
   const auto maps =
       dm::review_heatmaps(dm::attribute(gatings, batch), reviews, kClassNames,
                           predicted.narrow(0, 0, shown), batch.labels.narrow(0, 0, shown));
@@ -97,56 +94,33 @@ void report(const dm::FrozenModel& model, const dm::ReviewDatasets& data,
   fmt::print("wrote {}\n", options.html);
 }
 
-std::shared_ptr<dm::GruClassifier> classifier(const dm::ReviewDatasets& data,
-                                              const Options& options,
-                                              const dm::InterruptGuard& guard) {
-  const auto net = std::make_shared<dm::GruClassifier>(
-      dm::GruClassifierOptions{.vocabulary = data.vocabulary.size(), .classes = kClasses},
-      dm::make_generator(dm::derive_seed(options.seed, 100)));
-  const auto trained = dm::train_supervised(
-      *net, [net](const dm::Inputs& x) { return net->forward(x[0], x[1]); }, dm::cross_entropy,
-      data.training, data.development,
-      {.epochs = options.epochs,
-       .rate = 8e-3,
-       .weight_decay = 0.1,
-       .pool = 16,
-       .seed = options.seed},
-      watched("classifier", guard));
-  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
-             trained.loss, trained.seconds);
-  return net;
-}
-
 int run(const Options& options) {
   // The operators are too small to be worth two threads each.
   at::set_num_threads(1);
   const dm::InterruptGuard guard;
-  const auto parts = dm::split_reviews(options.made() ? dm::made_reviews(300, dm::make_generator(0))
-                                                      : dm::read_reviews(options.data));
+  const auto reviews = options.made() ? dm::made_reviews(300, dm::make_generator(0))
+                                      : dm::read_reviews(options.data);
   auto lexicon = options.made() ? dm::made_lexicon() : std::map<std::string, double>();
   if (!options.lexicon.empty()) lexicon = dm::read_lexicon(options.lexicon);
-  const auto data = dm::review_datasets(parts, kClasses);
+  const auto task = dm::make_review_task(reviews, kClassNames.size(), options.seed);
   fmt::print("{} reviews to train on, {} to select on, {} held out; {} words\n",
-             data.training.size(), data.development.size(), data.held_out.size(),
-             data.vocabulary.size());
+             task.data.training.size(), task.data.development.size(), task.data.held_out.size(),
+             task.data.vocabulary.size());
 
-  const auto net = classifier(data, options, guard);
-  const auto model = dm::staged(net);
-  const auto probe = dm::mlp_probe({.hidden_size = 128, .layer_norm = true});
-  dm::DiffMask input(model, {.masking = dm::Masking::input, .probe = probe});
-  dm::DiffMask hidden(model, {.masking = dm::Masking::hidden, .probe = probe});
-  if (!guard.interrupted()) fit(input, hidden, data.training, data.development, options, guard);
+  const auto trained = task.train(options.epochs, watched("classifier", guard));
+  fmt::print("classifier: epoch {} of {}, loss {:.4f}, {:.1f} s\n", trained.epoch, options.epochs,
+             trained.loss, trained.seconds);
+  const auto gatings = fitted(task, options, guard);
   if (guard.interrupted() || !options.save.empty()) {
     const std::string begin = options.save.empty() ? "sentiment" : options.save;
-    dm::save_weights(*net, begin + "-classifier.safetensors");
-    if (input.fitted()) input.save(begin + "-input.safetensors");
-    if (hidden.fitted()) hidden.save(begin + "-hidden.safetensors");
+    dm::save_weights(*task.net, begin + "-classifier.safetensors");
+    for (const dm::Gating& of : gatings) {
+      if (of.method.fitted()) of.method.save(fmt::format("{}-{}.safetensors", begin, of.name));
+    }
     fmt::print("saved {}-*.safetensors\n", begin);
   }
   check_interrupt();
-  report(*model, data, parts.held_out, lexicon,
-         {{"input", input, options.input_epsilon}, {"hidden", hidden, options.hidden_epsilon}},
-         options, guard);
+  report(task, lexicon, gatings, options, guard);
   return 0;
 }
 
