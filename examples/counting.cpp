@@ -26,19 +26,14 @@ using nlohmann::json;
 namespace {
 
 // What one seed's methods explain.
-struct Run {
-  dm::CountingFit task;
+struct Run : dm::Subject {
   uint64_t seed;
   bool smoke;
   json& report;
-  std::shared_ptr<const dm::FrozenModel> model = dm::staged(task.net);
-  std::shared_ptr<const dm::Dataset> training =
-      std::make_shared<dm::PaddedDataset>(task.training.dataset());
-  dm::PaddedDataset validation = task.validation.dataset();
 
   void score(const std::string& name, const dm::Attributor& method) const {
-    const auto attribution = method.attribute(validation.batch(dm::iota(validation.size())));
-    for (const auto& at : dm::site_answers(task.validation.relevant(), attribution)) {
+    const auto attribution = method.attribute(data->batch(dm::iota(data->size())));
+    for (const auto& at : dm::site_answers(truth, attribution)) {
       report["rows"].push_back({{"method", name},
                                 {"site", at.site},
                                 {"seed", seed},
@@ -96,13 +91,10 @@ void score_diffmask(const Run& run, const std::string& name, const dm::Explainer
   trainer.callbacks = {dm::progress_bar(name)};
   dm::DiffMask method(run.model, explainer);
   // The validation rows are for the figures; what is selected on are training rows held out.
-  const auto summary =
-      method.fit(explainer.probe.per_sample ? run.validation : *run.training, trainer);
+  const auto summary = method.fit(explainer.probe.per_sample ? *run.data : *run.training, trainer);
   run.score(name, method);
-  dm::RecordedBatches recorded(*run.model, run.validation, method.explainer().sites(), {});
-  const auto found =
-      dm::evaluate(*run.model, method.explainer(), recorded, trainer.divergence, trainer.epsilon);
-  const auto masks = dm::score_masks(*run.model, run.validation, {{name, method, trainer.epsilon}},
+  const auto found = method.evaluate(*run.data, trainer.divergence, trainer.epsilon);
+  const auto masks = dm::score_masks(*run.model, *run.data, {{name, method, trainer.epsilon}},
                                      {.divergence = trainer.divergence, .controls = {}});
   json fit = {{"seed", run.seed}, {"method", name}, {"seconds", summary.seconds}};
   fit["masks"] = json::parse(masks.json());
@@ -156,10 +148,10 @@ int main(int argc, char** argv) {
     if (smoke) size = {.training = 600, .validation = 30, .epochs = 1};
     fmt::print("{:<26}  {:<10}  {:>4}  {:>7}  {:>7}\n", "method", "site", "seed", "D_KL", "D_JS");
     for (int64_t seed = 0; seed < seeds; ++seed) {
-      const Run run{data.empty() ? dm::fit_counting(seed, size, {dm::progress_bar("model")})
-                                 : dm::read_counting_fit(data),
-                    static_cast<uint64_t>(seed), smoke, report};
-      fmt::print("model's accuracy {:.2f}%\n", 100 * run.task.accuracy());
+      const auto task = data.empty() ? dm::fit_counting(seed, size, {dm::progress_bar("model")})
+                                     : dm::read_counting_fit(data);
+      fmt::print("model's accuracy {:.2f}%\n", 100 * task.accuracy());
+      const Run run{task.subject(seed), static_cast<uint64_t>(seed), smoke, report};
       score_methods(run);
       score_diffmasks(run);
     }
