@@ -329,7 +329,8 @@ std::string FrozenModel::fingerprint() const {
                           shape_string(tensor.sizes()));
     for (const at::Tensor& part : dense_parts(tensor.detach())) {
       const at::Tensor data = part.to(at::kCPU).contiguous();
-      hashes += " " + sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()});
+      hashes +=
+          fmt::format(" {}", sha1_of({static_cast<const char*>(data.data_ptr()), data.nbytes()}));
     }
     hashes += "\n";
   }
