@@ -4,6 +4,20 @@ namespace diffmask::recipe {
 
 Recipe log_odds() { return {}; }
 
+Recipe one() {
+  return {.name = "one",
+          .margin = 0.8,
+          .log_divergence = true,
+          .expected_every = 2,
+          .warm_up = 60,
+          .gate_rate = 0.02,
+          .baseline_rate = 0.01,
+          .final_rate = 0.05,
+          .final_penalty = penalty::expected_l0({.scale = 1.0, .push = 0.03}),
+          .multiplier = {.minimum = 3.0},
+          .validate_every = 100};
+}
+
 Recipe reference() {
   return {.name = "reference",
           .schedule = schedule::random,
@@ -74,7 +88,7 @@ const std::map<std::string, Recipe>& ready() {
   static const std::map<std::string, Recipe> all = [] {
     std::map<std::string, Recipe> named;
     for (const Recipe& recipe :
-         {log_odds(), reference(), counting(), reviews(), images(Masking::input),
+         {log_odds(), one(), reference(), counting(), reviews(), images(Masking::input),
           images(Masking::hidden), graphs(), encoder(Masking::input), encoder(Masking::hidden)}) {
       named.emplace(recipe.name, recipe);
     }

@@ -118,6 +118,74 @@ TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
   }
 }
 
+// Multipliers aim at a share of epsilon and stay above their minimum.
+TEST_F(TrainerTest, MultipliersKeepAMargin) {
+  TrainerOptions options = training_options(30);
+  options.recipe.margin = 0.5;
+  options.recipe.multiplier = {.initial = 5.0, .rate = 0.25, .minimum = 4.5};
+  const auto explainer = make_explainer(task_);
+  double expected[] = {5.0, 5.0};
+  for (const StepRecord& record : run(*explainer, options).history) {
+    for (const DepthStep& depth : record.depths) {
+      const double epsilon = 0.5 * options.epsilon;
+      const double violation = std::clamp((depth.divergence - epsilon) / epsilon, -1.0, 1.0);
+      double& multiplier = expected[depth.depth];
+      multiplier = std::clamp(multiplier + 0.25 * violation, 4.5, 200.0);
+      EXPECT_NEAR(depth.multiplier, multiplier, 1e-9);
+    }
+  }
+}
+
+// The penalty of a third of the steps, a blend, and the other one.
+TEST_F(TrainerTest, ThePenaltyChangesToTheFinalOne) {
+  TrainerOptions options = training_options(9);
+  int64_t first = 0, final = 0;
+  const auto counted = [](int64_t& calls) -> Penalty {
+    return [&calls](const at::Tensor& log_keep, const at::Tensor& mask) {
+      ++calls;
+      return masked_mean(log_keep.exp(), mask);
+    };
+  };
+  options.recipe.penalty = counted(first);
+  const auto alone = make_explainer(task_), same = make_explainer(task_);
+  run(*alone, options);
+  options.recipe.final_penalty = counted(final);
+  run(*same, options);
+  EXPECT_EQ(final, 2 * 9);
+  // Between two that are the same the training is the same.
+  const auto a = alone->parameters(), b = same->parameters();
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::allclose(a[i], b[i], 1e-4, 1e-5)) << i;
+  // A final one that rewards what is kept opens what the first had closed.
+  options.steps = 60;
+  options.recipe.penalty = penalty::log_odds();
+  options.recipe.multiplier = {.initial = 0.0, .rate = 1e-9};
+  options.recipe.final_penalty = nullptr;
+  const auto last_keep = [&] {
+    return run(*make_explainer(task_), options).history.back().depths[0].keep;
+  };
+  const double closed = last_keep();
+  options.recipe.final_penalty = [](const at::Tensor& log_keep, const at::Tensor& mask) {
+    return -masked_mean(log_keep, mask);
+  };
+  EXPECT_GT(last_keep(), closed + 0.05);
+}
+
+// One preset, whatever the masking: within epsilon by hard mask and expected gate, and some masked.
+TEST_F(TrainerTest, OneRecipeKeepsItsPromise) {
+  for (const Masking masking : {Masking::hidden, Masking::input}) {
+    TrainerOptions options = training_options(300);
+    options.recipe = recipe::one();
+    const auto explainer = make_explainer(task_, {.masking = masking});
+    const Summary summary = run(*explainer, options);
+    EXPECT_TRUE(summary.feasible()) << summary.full_report();
+    for (const DepthSummary& depth : summary.depths) {
+      EXPECT_LE(depth.validation.hard_divergence, options.epsilon) << depth.site;
+    }
+    // Less than at the start: here all positions count, so hard masks may keep all.
+    EXPECT_LT(summary.depths.back().validation.keep, 0.99) << summary.full_report();
+  }
+}
+
 TEST_F(TrainerTest, DropoutIsOfTheStepsAlone) {
   TrainerOptions whole = training_options(6), half = whole;
   half.recipe.dropout = 0.5;

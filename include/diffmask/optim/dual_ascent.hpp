@@ -3,9 +3,9 @@
 /// The multipliers of the constraints D_l <= eps, one per depth, moved by gradient ascent.
 ///
 ///     v        = smoothing v + (1 - smoothing) clip((D - eps) / eps, -clip, clip)
-///     clamp:     I += rate v, then clamped to [0, maximum]
+///     clamp:     I += rate v, then clamped to [minimum, maximum]
 ///     softplus:  theta += rate v,  I = softplus(theta)
-///     lambda   = I + proportional v, clamped to [0, maximum]
+///     lambda   = I + proportional v, clamped to [minimum, maximum]
 ///
 /// With `proportional` > 0 this is proportional-integral control (Stooke et al. 2020): the integral
 /// alone turns back only after the constraint has been crossed, and so swings about it; the
@@ -31,17 +31,20 @@ struct DualAscentOptions {
   enum class Form { clamp, softplus };
   Form form = Form::clamp;
   double initial =
-      5.0;            ///< lambda at the start, in [0, maximum] (reference: 1; Vision DiffMask: 20)
-  double rate = 1.0;  ///< step for a violation of eps, > 0 (reference: 0.3)
-  double clip = 1.0;  ///< largest relative violation that counts, > 0
+      5.0;  ///< lambda at the start, in [minimum, maximum] (reference: 1; Vision DiffMask: 20)
+  double rate = 1.0;          ///< step for a violation of eps, > 0 (reference: 0.3)
+  double clip = 1.0;          ///< largest relative violation that counts, > 0
   double proportional = 0.0;  ///< gain of the violation itself, >= 0; 0: the integral alone
   double smoothing = 0.0;     ///< decay of v's running mean over steps, in [0, 1); 0: none
-  double maximum = 200.0;     ///< largest lambda, > 0 (reference: 200)
+  double minimum = 0.0;    ///< smallest lambda, >= 0: above 0 D counts even where it is within eps
+  double maximum = 200.0;  ///< largest lambda, > 0 (reference: 200)
 
   void validate() const {
     require(std::isfinite(maximum) && maximum > 0, "maximum", "> 0", maximum);
-    require(initial >= 0 && initial <= maximum, "initial", fmt::format("in [0, {}]", maximum),
-            initial);
+    require(minimum >= 0 && minimum <= maximum, "minimum", fmt::format("in [0, {}]", maximum),
+            minimum);
+    require(initial >= minimum && initial <= maximum, "initial",
+            fmt::format("in [{}, {}]", minimum, maximum), initial);
     require(form == Form::clamp || initial > 0, "initial", "> 0 with softplus", initial);
     require(std::isfinite(rate) && rate > 0, "rate", "> 0", rate);
     require(std::isfinite(clip) && clip > 0, "clip", "> 0", clip);
@@ -79,7 +82,8 @@ class DualAscent {
     if (options_.form == DualAscentOptions::Form::softplus) {
       integral = std::max(integral, 0.0) + std::log1p(std::exp(-std::abs(integral)));
     }
-    return std::clamp(integral + options_.proportional * violations_[i], 0.0, options_.maximum);
+    return std::clamp(integral + options_.proportional * violations_[i], options_.minimum,
+                      options_.maximum);
   }
 
   double epsilon(int64_t depth) const { return epsilons_.at(static_cast<size_t>(depth)); }
@@ -92,7 +96,7 @@ class DualAscent {
     violations_[i] = options_.smoothing * violations_[i] + (1 - options_.smoothing) * now;
     const bool clamp = options_.form == DualAscentOptions::Form::clamp;
     integrals_[i] = std::clamp(integrals_[i] + options_.rate * violations_[i],
-                               clamp ? 0.0 : -options_.maximum, options_.maximum);
+                               clamp ? options_.minimum : -options_.maximum, options_.maximum);
   }
 
  private:

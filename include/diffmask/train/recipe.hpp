@@ -34,6 +34,15 @@ struct Recipe {
   /// of eps. In (0, 1].
   double first_share = 1.0;
 
+  /// Multipliers aim at this share of eps, and parameters are selected within halfway from it to
+  /// eps: what holds on the validation data may fail on others by a little. In (0, 1].
+  double margin = 1.0;
+
+  /// The Lagrangian has the mean of log(1 + D) over rows in place of D. Where a wrong answer costs
+  /// many nats, the few rows that are wrong have all of the gradient otherwise, and gates stay open.
+  /// Multipliers move by D itself.
+  bool log_divergence = false;
+
   /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples
   /// alone may settle on equal odds everywhere, of which no hard mask can be made.
   int64_t expected_every = 0;
@@ -53,6 +62,8 @@ struct Recipe {
   std::optional<LookaheadOptions> lookahead = {};
 
   Penalty penalty = penalty::log_odds();
+  /// What the penalty changes to, linearly over the middle third of the steps; none: it stays.
+  Penalty final_penalty = nullptr;
   DualAscentOptions multiplier = {};
   ControlVariateOptions control = {};  ///< of gates without a gradient, trained by REINFORCE
 
@@ -72,6 +83,7 @@ struct Recipe {
     require(expected_every >= 0, "expected_every", ">= 0", expected_every);
     require(dropout >= 0 && dropout < 1, "dropout", "in [0, 1)", dropout);
     require(first_share > 0 && first_share <= 1, "first_share", "in (0, 1]", first_share);
+    require(margin > 0 && margin <= 1, "margin", "in (0, 1]", margin);
     require(warm_up >= 0, "warm_up", ">= 0", warm_up);
     require(final_rate > 0 && final_rate <= 1, "final_rate", "in (0, 1]", final_rate);
     require(validate_every >= 1, "validate_every", ">= 1", validate_every);
@@ -85,6 +97,10 @@ namespace recipe {
 
 /// The default: log-odds, an absolute multiplier that moves by the relative violation.
 Recipe log_odds();
+
+/// The candidate for one recipe for all models. It begins by log-odds, which get open gates going,
+/// and ends by P, which parts what is worth its divergence from what is not.
+Recipe one();
 
 /// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth
 /// per step. Here to be compared with; it needs some 7,000 steps of 128 examples.

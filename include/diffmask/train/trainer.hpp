@@ -20,6 +20,7 @@
 
 #include <ATen/TensorOperators.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -109,7 +110,7 @@ class TrainingRun {
 
   // eps of each depth in training.
   static std::vector<double> epsilons(int64_t depths, const TrainerOptions& options) {
-    std::vector<double> all(static_cast<size_t>(depths), options.epsilon);
+    std::vector<double> all(static_cast<size_t>(depths), options.recipe.margin * options.epsilon);
     const double first = options.recipe.first_share;
     for (int64_t depth = 0; depth + 1 < depths; ++depth) {
       const double above = static_cast<double>(depth) / static_cast<double>(depths - 1);
@@ -174,6 +175,19 @@ class TrainingRun {
     return loss;
   }
 
+  // The penalty of a step: the first, the final, or between them.
+  at::Tensor penalty_of(const Gates& gates, const at::Tensor& mask, int64_t step) const {
+    const auto cost = [&](const Penalty& penalty) {
+      at::Tensor result = penalty(gates.log_keep, mask);
+      check_shape("penalty(log_keep, mask)", result, {});
+      return result;
+    };
+    if (!recipe_.final_penalty) return cost(recipe_.penalty);
+    const double done = static_cast<double>(step - 1) / static_cast<double>(options_.steps);
+    const double share = std::clamp(3 * done - 1, 0.0, 1.0);
+    return (1 - share) * cost(recipe_.penalty) + share * cost(recipe_.final_penalty);
+  }
+
   at::Tensor depth_lagrangian(const RecordedBatch& item, int64_t depth, const Gates& gates,
                               StepRecord& record) {
     const at::Tensor& mask = item.batch.mask;
@@ -181,13 +195,14 @@ class TrainingRun {
     record.depths.push_back({depth, divergences.mean().item<double>(),
                              masked_mean(gates.log_keep.detach().exp(), mask).item<double>()});
     const double multiplier = multipliers_.multiplier(depth), epsilon = multipliers_.epsilon(depth);
-    const at::Tensor penalty = recipe_.penalty(gates.log_keep, mask);
-    check_shape("penalty(log_keep, mask)", penalty, {});
-    const at::Tensor loss = lagrangian(penalty, divergences, multiplier, epsilon);
+    const at::Tensor penalty = penalty_of(gates, mask, record.step);
+    const at::Tensor cost = recipe_.log_divergence ? divergences.log1p() : divergences;
+    const double allowed = recipe_.log_divergence ? std::log1p(epsilon) : epsilon;
+    const at::Tensor loss = lagrangian(penalty, cost, multiplier, allowed);
     if (!gates.log_prob.defined()) return loss;
     // What lambda (D - eps) lacks where z has no gradient: the estimate by REINFORCE.
     ControlVariate& control = controls_[static_cast<size_t>(depth)];
-    const at::Tensor violation = divergences.detach() - epsilon;
+    const at::Tensor violation = cost.detach() - allowed;
     const at::Tensor expected = control.values(item.batch.examples, violation);
     control.update(item.batch.examples, violation);
     return loss + score_function(multiplier * violation, multiplier * expected, gates.log_prob);
@@ -232,16 +247,17 @@ class TrainingRun {
   std::vector<DepthEvaluation> validate() {
     const auto now =
         evaluate(model_, explainer_, validation_, options_.divergence, options_.epsilon);
+    const double selected = (1 + recipe_.margin) / 2 * options_.epsilon;
     std::vector<Score> scores;
     for (const DepthEvaluation& depth : now) {
-      scores.push_back(Score::of(depth, recipe_.selection, options_.epsilon));
+      scores.push_back(Score::of(depth, recipe_.selection, selected));
     }
     // Input gating shares its gates and baseline over depths: they are one candidate.
     const bool shared = explainer_.options().masking == Masking::input;
     const Score joint = Score::joint(scores);
     for (size_t depth = 0; depth < now.size(); ++depth) {
       select(static_cast<int64_t>(depth), now[depth], shared ? joint : scores[depth],
-             scores[depth].violation == 0.0);
+             Score::of(now[depth], recipe_.selection, options_.epsilon).violation == 0.0);
     }
     return now;
   }
