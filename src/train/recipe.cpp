@@ -9,12 +9,15 @@ Recipe one() {
           .margin = 0.8,
           .log_divergence = true,
           .expected_every = 2,
+          .multipliers_by_samples = true,
           .warm_up = 60,
           .gate_rate = 0.02,
           .baseline_rate = 0.01,
           .final_rate = 0.05,
           .final_penalty = penalty::expected_l0({.scale = 1.0, .push = 0.03}),
           .multiplier = {.minimum = 3.0},
+          .calibration = CalibrationOptions{},
+          .selection = Selection::hard,
           .validate_every = 100};
 }
 

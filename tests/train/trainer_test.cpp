@@ -219,6 +219,21 @@ TEST_F(TrainerTest, MultipliersFollowTheDivergence) {
   EXPECT_EQ(summary.depths[0].multiplier, summary.history.back().depths[0].multiplier);
 }
 
+TEST_F(TrainerTest, MultipliersMayFollowSamplesAlone) {
+  TrainerOptions options = training_options(12);
+  options.recipe.expected_every = 3;
+  options.recipe.multipliers_by_samples = true;
+  const Summary summary = run(*make_explainer(task_), options);
+  int64_t moved = 0;
+  for (size_t step = 1; step < summary.history.size(); ++step) {
+    const double before = summary.history[step - 1].depths[0].multiplier;
+    const double after = summary.history[step].depths[0].multiplier;
+    if (summary.history[step].step % 3 == 0) EXPECT_EQ(after, before);
+    moved += after != before;
+  }
+  EXPECT_GT(moved, 4);
+}
+
 TEST_F(TrainerTest, TheReferencesRecipeRuns) {
   TrainerOptions options{.epsilon = 0.05, .steps = 13, .recipe = recipe::reference()};
   options.batches.batch_size = 16;

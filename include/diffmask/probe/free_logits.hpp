@@ -67,6 +67,13 @@ class FreeLogits : public Probe {
     logits_.clamp_(-options_.limit, options_.limit);
   }
 
+  bool shift(double by) override {
+    at::NoGradGuard no_grad;
+    logits_.add_(by);
+    project();
+    return true;
+  }
+
  private:
   FreeLogitsOptions options_;
   at::Tensor logits_;

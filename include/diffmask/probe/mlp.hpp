@@ -115,6 +115,12 @@ class MlpProbe : public Probe {
   /// Without this, tanh would see whatever scale the model's states have.
   void start(const at::Tensor& features) override { hidden_->normalise(read(features)); }
 
+  bool shift(double by) override {
+    at::NoGradGuard no_grad;
+    (options_.bound > 0 ? bias_ : out_->bias).add_(by);
+    return true;
+  }
+
  private:
   at::Tensor read(const at::Tensor& features) const {
     return options_.layer_norm ? at::layer_norm(features, {features.size(-1)}) : features;

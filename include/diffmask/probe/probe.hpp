@@ -51,6 +51,10 @@ class Probe : public torch::nn::Module {
 
   /// Brings the parameters back into their allowed set, if there is one; called after each update.
   virtual void project() {}
+
+  /// Adds a number to every logit, which moves the threshold of hard masks (train/calibrate.hpp).
+  /// Returns false, and changes nothing, if the probe has no parameter that does this.
+  virtual bool shift(double /*by*/) { return false; }
 };
 
 /// How many examples, of how many positions at most, values for each example are made for.

@@ -19,6 +19,7 @@
 #include "diffmask/optim/dual_ascent.hpp"
 #include "diffmask/optim/lookahead.hpp"
 #include "diffmask/optim/optimiser.hpp"
+#include "diffmask/train/calibrate.hpp"
 #include "diffmask/train/schedule.hpp"
 #include "diffmask/train/selection.hpp"
 
@@ -35,7 +36,8 @@ struct Recipe {
   double first_share = 1.0;
 
   /// Multipliers aim at this share of eps, and parameters are selected within halfway from it to
-  /// eps: what holds on the validation data may fail on others by a little. In (0, 1].
+  /// eps, unless they are calibrated: what holds on the validation data may fail on others by a
+  /// little. In (0, 1].
   double margin = 1.0;
 
   /// The Lagrangian has the mean of log(1 + D) over rows in place of D. Where a wrong answer costs
@@ -46,6 +48,10 @@ struct Recipe {
   /// Every so many steps gates are expected ones, z = E[z], in place of samples; 0: never. Samples
   /// alone may settle on equal odds everywhere, of which no hard mask can be made.
   int64_t expected_every = 0;
+
+  /// Multipliers move by the steps with samples alone. E[z] costs little where odds are middling, so
+  /// that every second step would take back what samples say is over eps.
+  bool multipliers_by_samples = false;
 
   /// The share of what a probe reads that each step leaves out, in [0, 1) (Dropout). For probes
   /// that learn the training examples by heart: D is then less on these than on the validation
@@ -67,6 +73,9 @@ struct Recipe {
   DualAscentOptions multiplier = {};
   ControlVariateOptions control = {};  ///< of gates without a gradient, trained by REINFORCE
 
+  /// Before each selection the threshold of hard masks is chosen on the validation data; training
+  /// goes on from where it was. None: it stays at P = 0.5 of the trained probes.
+  std::optional<CalibrationOptions> calibration = {};
   Selection selection = Selection::both;
   int64_t validate_every = 250;  ///< steps, >= 1; the last step is always validated
 
@@ -89,6 +98,7 @@ struct Recipe {
     require(validate_every >= 1, "validate_every", ">= 1", validate_every);
     multiplier.validate();
     control.validate();
+    if (calibration) calibration->validate();
     if (lookahead) lookahead->validate();
   }
 };
@@ -99,7 +109,14 @@ namespace recipe {
 Recipe log_odds();
 
 /// The candidate for one recipe for all models. It begins by log-odds, which get open gates going,
-/// and ends by P, which parts what is worth its divergence from what is not.
+/// and ends by P, which parts what is worth its divergence from what is not; thresholds are
+/// calibrated. With f the share of the steps done, R the mean over positions, L the log-odds of P
+/// clamped to [-6, 8] and w = clamp(3 f - 1, 0, 1), depth l minimises
+///
+///     (1 - w) 0.3 R(L) + w (R(P) + 0.03 R(L)) + lambda_l mean log(1 + D_l)
+///     lambda_l += clamp((D_l - 0.8 eps) / (0.8 eps), -1, 1), in [3, 200], from 5
+///
+/// by samples and by E[z] in turn, lambda by samples alone.
 Recipe one();
 
 /// The public reference's recipe for the toy task: Lookahead over RMSprop, mean log P, one depth

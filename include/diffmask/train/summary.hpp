@@ -39,6 +39,7 @@ struct DepthSummary {
   double multiplier = 0.0;  ///< lambda at the end of training
   int64_t step = 0;         ///< the step whose parameters were kept; 0: none was validated
   bool feasible = false;    ///< D <= eps on the validation data, by the criterion of the training
+  double shift = 0.0;       ///< what calibration added to the depth's logits (calibrate.hpp)
 };
 
 struct Summary {

@@ -10,7 +10,8 @@
 ///     1. record the batch (or take the recording kept from an earlier epoch)
 ///     2. for each depth of the step: sample gates, mask, resume, add up the Lagrangian
 ///     3. probes and baselines descend its gradient; each lambda_l ascends D_l - eps
-///     4. now and then: validate all depths without randomness, keep the best parameters
+///     4. now and then: calibrate thresholds if the recipe says so, validate all depths without
+///        randomness, keep the best parameters
 ///
 /// Before, for `warm_up` steps, baselines alone are trained under random masks: that brings them to
 /// the neutral region of the state space, where the gates' training starts well.
@@ -35,6 +36,7 @@
 #include "diffmask/mask/explainer.hpp"
 #include "diffmask/objective/divergence.hpp"
 #include "diffmask/objective/lagrangian.hpp"
+#include "diffmask/train/calibrate.hpp"
 #include "diffmask/train/callback.hpp"
 #include "diffmask/train/evaluate.hpp"
 #include "diffmask/train/recipe.hpp"
@@ -161,12 +163,16 @@ class TrainingRun {
     }
   }
 
+  Draw draw_of(int64_t step) const {
+    const int64_t every = recipe_.expected_every;
+    return every > 0 && step % every == 0 ? Draw::mean : Draw::sample;
+  }
+
   // The sum over the step's depths of R_l + lambda_l (D_l - eps).
   at::Tensor lagrangian_of(const RecordedBatch& item, StepRecord& record) {
     const auto depths =
         recipe_.schedule({record.step, options_.steps, explainer_.depths()}, schedule_);
-    const int64_t every = recipe_.expected_every;
-    const Draw draw = every > 0 && record.step % every == 0 ? Draw::mean : Draw::sample;
+    const Draw draw = draw_of(record.step);
     const auto gates = explainer_.gates(item.recording, item.batch, depths, draw, draws_, dropout_);
     at::Tensor loss;
     for (size_t i = 0; i < depths.size(); ++i) {
@@ -216,8 +222,9 @@ class TrainingRun {
   }
 
   void ascend(StepRecord& record) {
+    const bool moves = !recipe_.multipliers_by_samples || draw_of(record.step) == Draw::sample;
     for (DepthStep& depth : record.depths) {
-      multipliers_.update(depth.depth, depth.divergence);
+      if (moves) multipliers_.update(depth.depth, depth.divergence);
       depth.multiplier = multipliers_.multiplier(depth.depth);
     }
   }
@@ -245,9 +252,17 @@ class TrainingRun {
   }
 
   std::vector<DepthEvaluation> validate() {
+    BestParameters trained;
+    std::vector<double> shifts(summary_.depths.size(), 0.0);
+    if (recipe_.calibration) {
+      trained.keep(explainer_.gate_parameters());
+      shifts = calibrate(model_, explainer_, validation_, options_.divergence, options_.epsilon,
+                         *recipe_.calibration);
+    }
     const auto now =
         evaluate(model_, explainer_, validation_, options_.divergence, options_.epsilon);
-    const double selected = (1 + recipe_.margin) / 2 * options_.epsilon;
+    const double selected =
+        recipe_.calibration ? options_.epsilon : (1 + recipe_.margin) / 2 * options_.epsilon;
     std::vector<Score> scores;
     for (const DepthEvaluation& depth : now) {
       scores.push_back(Score::of(depth, recipe_.selection, selected));
@@ -256,23 +271,32 @@ class TrainingRun {
     const bool shared = explainer_.options().masking == Masking::input;
     const Score joint = Score::joint(scores);
     for (size_t depth = 0; depth < now.size(); ++depth) {
-      select(static_cast<int64_t>(depth), now[depth], shared ? joint : scores[depth],
-             Score::of(now[depth], recipe_.selection, options_.epsilon).violation == 0.0);
+      const Selected selection{now[depth], shifts[depth],
+                               Score::of(now[depth], recipe_.selection, options_.epsilon)};
+      select(static_cast<int64_t>(depth), selection, shared ? joint : scores[depth]);
     }
+    trained.restore();
     return now;
   }
 
+  // A depth as it might be kept.
+  struct Selected {
+    const DepthEvaluation& evaluation;
+    double shift;
+    Score score;  // against eps itself
+  };
+
   // Keeps a depth's parameters where they are the best so far.
-  void select(int64_t depth, const DepthEvaluation& evaluation, const Score& candidate,
-              bool feasible) {
+  void select(int64_t depth, const Selected& now, const Score& candidate) {
     DepthSummary& best = summary_.depths[static_cast<size_t>(depth)];
     best.multiplier = multipliers_.multiplier(depth);
     Score& best_score = best_scores_[static_cast<size_t>(depth)];
     if (best.step > 0 && candidate >= best_score) return;
     best_score = candidate;
-    best.validation = evaluation;
+    best.validation = now.evaluation;
     best.step = summary_.steps;
-    best.feasible = feasible;
+    best.shift = now.shift;
+    best.feasible = now.score.violation == 0.0;
     best_.keep(explainer_.parameters_of(depth));
   }
 
