@@ -1,8 +1,8 @@
 // Numbers that are not finite: the error names the method, the site and the operator.
 #include <gtest/gtest.h>
 
-#include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/attribution/controls.hpp"
+#include "diffmask/attribution/erasure/erasure.hpp"
 #include "diffmask/attribution/methods.hpp"
 #include "diffmask/core/shape.hpp"
 #include "tests/attribution/rule_models.hpp"
