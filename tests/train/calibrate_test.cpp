@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "diffmask/probe/free_logits.hpp"
@@ -118,12 +119,23 @@ class FixedProbe : public Probe {
   }
 };
 
-TEST_F(CalibrateTest, LeavesAloneWhatCannotBeShifted) {
+TEST_F(CalibrateTest, RefusesProbesThatCannotBeShifted) {
   const ProbeFactory fixed{.make = [](const ProbeInput&, const at::Generator&) {
     return std::make_shared<FixedProbe>();
   }};
   const auto explainer = make_explainer(task_, {.probe = fixed});
-  EXPECT_EQ(calibrated(*explainer), (std::vector<double>{0.0, 0.0}));
+  const std::string message =
+      "probe has to be one with Probe::shift, to be calibrated, but got that of 'low'";
+  TrainerOptions options = training_options();
+  options.recipe.calibration = CalibrationOptions{};
+  int64_t steps = 0;
+  options.callbacks = {[&](const Progress&) {
+    ++steps;
+    return Action::proceed;
+  }};
+  expect_refused({{"calibrate", [&] { calibrated(*explainer); }, message},
+                  {"training", [&] { run(*explainer, options); }, message}});
+  EXPECT_EQ(steps, 0);
 }
 
 TEST_F(CalibrateTest, ReadyProbesShiftTheirLogits) {

@@ -100,40 +100,37 @@ TEST_F(TrainerTest, TrainsTheDepthsOfItsSchedule) {
   }
 }
 
+// Each multiplier moves by a quarter of the relative violation of its own epsilon, above a minimum.
+void expect_multipliers(const Summary& summary, double initial, double minimum,
+                        const std::vector<double>& epsilons) {
+  std::vector<double> expected(epsilons.size(), initial);
+  for (const StepRecord& record : summary.history) {
+    for (const DepthStep& step : record.depths) {
+      const auto depth = static_cast<size_t>(step.depth);
+      const double epsilon = epsilons[depth];
+      const double violation = std::clamp((step.divergence - epsilon) / epsilon, -1.0, 1.0);
+      expected[depth] = std::clamp(expected[depth] + 0.25 * violation, minimum, 200.0);
+      EXPECT_NEAR(step.multiplier, expected[depth], 1e-9);
+    }
+  }
+}
+
 TEST_F(TrainerTest, LowerDepthsMayBeGivenAShareOfEpsilon) {
   TrainerOptions options = training_options(30);
   options.recipe.first_share = 0.25;
   options.recipe.multiplier = {.initial = 50.0, .rate = 0.25};
   const auto explainer = make_explainer(task_);
-  double expected[] = {50.0, 50.0};
-  const double epsilons[] = {0.25 * options.epsilon, options.epsilon};
-  for (const StepRecord& record : run(*explainer, options).history) {
-    for (const DepthStep& depth : record.depths) {
-      const double epsilon = epsilons[depth.depth];
-      const double violation = std::clamp((depth.divergence - epsilon) / epsilon, -1.0, 1.0);
-      double& multiplier = expected[depth.depth];
-      multiplier = std::clamp(multiplier + 0.25 * violation, 0.0, 200.0);
-      EXPECT_NEAR(depth.multiplier, multiplier, 1e-9);
-    }
-  }
+  expect_multipliers(run(*explainer, options), 50.0, 0.0,
+                     {0.25 * options.epsilon, options.epsilon});
 }
 
-// Multipliers aim at a share of epsilon and stay above their minimum.
 TEST_F(TrainerTest, MultipliersKeepAMargin) {
   TrainerOptions options = training_options(30);
   options.recipe.margin = 0.5;
   options.recipe.multiplier = {.initial = 5.0, .rate = 0.25, .minimum = 4.5};
   const auto explainer = make_explainer(task_);
-  double expected[] = {5.0, 5.0};
-  for (const StepRecord& record : run(*explainer, options).history) {
-    for (const DepthStep& depth : record.depths) {
-      const double epsilon = 0.5 * options.epsilon;
-      const double violation = std::clamp((depth.divergence - epsilon) / epsilon, -1.0, 1.0);
-      double& multiplier = expected[depth.depth];
-      multiplier = std::clamp(multiplier + 0.25 * violation, 4.5, 200.0);
-      EXPECT_NEAR(depth.multiplier, multiplier, 1e-9);
-    }
-  }
+  expect_multipliers(run(*explainer, options), 5.0, 4.5,
+                     {0.5 * options.epsilon, 0.5 * options.epsilon});
 }
 
 // The penalty of a third of the steps, a blend, and the other one.

@@ -19,9 +19,11 @@
 /// come to mask more, the others at most to keep more, from the lowest up.
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -104,7 +106,6 @@ class ShiftSearch {
   /// Shifts the depth's logits and says by how much; 0 if nothing better was found.
   double operator()(int64_t depth, bool may_mask_more) {
     Probe& probe = explainer_.probe(depth);
-    if (!probe.shift(0.0)) return 0.0;
     BestParameters start;
     start.keep(probe.parameters());
     tried_.clear();
@@ -173,14 +174,23 @@ class ShiftSearch {
   std::vector<Tried> tried_;
 };
 
-/// Shifts the probes' logits as above and returns c_l of each depth, in logits. A probe without
-/// Probe::shift is left as it is, with c = 0. `bound` > 0 is in D's unit. Throws ArgumentError for
-/// another bound or options out of range, and what masked_divergence throws.
+/// ArgumentError unless every probe has Probe::shift, by which calibration moves its logits.
+inline void check_shifts(const Explainer& explainer) {
+  for (int64_t depth = 0; depth < explainer.depths(); ++depth) {
+    require(explainer.probe(depth).shift(0.0), "probe", "one with Probe::shift, to be calibrated",
+            fmt::format("that of '{}'", explainer.sites().at(static_cast<size_t>(depth))));
+  }
+}
+
+/// Shifts the probes' logits as above and returns c_l of each depth, in logits. `bound` > 0 is in
+/// D's unit. Throws ArgumentError for another bound, options out of range or a probe without
+/// Probe::shift, and what masked_divergence throws.
 inline std::vector<double> calibrate(const FrozenModel& model, const Explainer& explainer,
                                      RecordedBatches& data, const Divergence& divergence,
                                      double bound, const CalibrationOptions& options = {}) {
   require(std::isfinite(bound) && bound > 0, "bound", "> 0", bound);
   options.validate();
+  check_shifts(explainer);
   ShiftSearch search(model, explainer, data, divergence, bound, options);
   const bool hidden = explainer.options().masking == Masking::hidden;
   std::vector<double> shifts;

@@ -83,6 +83,7 @@ class TrainingRun {
         validation_(model, validation, explainer.sites(), options.batches),
         multipliers_(epsilons(explainer.depths(), options), recipe_.multiplier),
         descent_(recipe_.optimiser, groups(explainer, recipe_)) {
+    if (recipe_.calibration) check_shifts(explainer);
     const int64_t controlled = explainer.options().probe.per_sample ? training.size() : 0;
     controls_.assign(explainer.sites().size(), ControlVariate(controlled, recipe_.control));
     if (recipe_.lookahead) lookahead_.emplace(explainer.parameters(), *recipe_.lookahead);
